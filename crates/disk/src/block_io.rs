@@ -5,7 +5,6 @@
 //! never blocks; [`BlockIo::read_at`] may block and runs on a pool thread.
 
 use model::ByteRange;
-use std::os::fd::RawFd;
 
 /// Size and abilities of a disk; constant while it is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +47,7 @@ pub enum BlockError {
 /// Bytes that can be sent without copying them first.
 #[derive(Clone, Copy, Debug)]
 pub enum Piece<'a> {
-    /// Memory that holds the bytes; a mapping of a file where `BlockIo` says they are resident.
+    /// Memory that holds the bytes and that nothing changes while the disk is borrowed.
     Memory(&'a [u8]),
     /// This many zero bytes.
     Zero(u32),
@@ -57,20 +56,19 @@ pub enum Piece<'a> {
     Mapped(MappedSlice),
 }
 
-/// An address range inside a file mapping that outlives the disk it came from.
-#[derive(Clone, Copy, Debug)]
+/// An address range inside a file mapping that lives as long as the disk that handed it out.
+///
+/// It is a number, not a pointer: only the kernel follows it. Where the kernel cannot, the same
+/// bytes come from [`BlockIo::read_at`] at `disk_offset`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MappedSlice {
-    /// First byte; valid while the `BlockIo` that handed it out is alive.
-    pub address: *const u8,
+    /// Address of the first byte; valid while the `BlockIo` that handed it out is alive.
+    pub address: usize,
     /// Length in bytes.
     pub len: u32,
-    /// The file behind the mapping and the offset there, for a fallback by `pread`.
-    pub file: RawFd,
-    /// Offset of the first byte in that file.
-    pub file_offset: u64,
+    /// Where in the disk the bytes are.
+    pub disk_offset: u64,
 }
-
-// SAFETY-free by design: a MappedSlice is an address, and only the kernel follows it.
 
 /// Whether a range holds data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,4 +5,4 @@
 
 pub mod block_io;
 
-pub use block_io::{BlockError, BlockIo, Extent, ExtentKind, Geometry, Piece};
+pub use block_io::{Access, BlockError, BlockIo, Extent, ExtentKind, Geometry, MappedSlice, Piece};
