@@ -1,2 +1,48 @@
-//! Skeleton.
-fn main() {}
+//! Prepares the machine and runs the project's chores: `cargo xtask --help`.
+//!
+//! Each chore is one module. Nothing of the product's logic lives here: `cargo xtask lab` installs,
+//! builds, makes an image and hands over to `headwater lab`.
+//!
+//! Read next: [`check`] for what `cargo xtask test` does, `packages` for what it installs.
+
+mod check;
+mod packages;
+mod process;
+mod steps;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Prepares the machine and runs Headwater's chores")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Run every check and test: format, lints, tidy, licences, unit, doc and end-to-end tests
+    Test,
+    /// Compare the maps (ARCHITECTURE.md, docs) with the tree
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().chore) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(chore: Chore) -> anyhow::Result<()> {
+    std::env::set_current_dir(process::workspace())?;
+    match chore {
+        Chore::Test => check::everything(),
+        Chore::Tidy => tidy::run(),
+    }
+}
