@@ -4,5 +4,7 @@
 //! mesh: a disk is built over what `store` has, or over anything else that reads.
 
 pub mod block_io;
+pub mod ram_cache;
 
 pub use block_io::{Access, BlockError, BlockIo, Extent, ExtentKind, Geometry, MappedSlice, Piece};
+pub use ram_cache::{CacheFill, RamCache};
