@@ -1,1 +1,20 @@
-//! Skeleton.
+//! The farm's records: read, commit if unchanged, watch (DESIGN section 5).
+//!
+//! [`FarmDb`] has etcd's semantics: one revision for the whole database that every changing
+//! transaction raises by one; each record knows the revision that created it and the one that last
+//! changed it; a transaction commits only if all of its compares hold, atomically. All safety in a
+//! farm comes from such compares, never from a lock.
+//!
+//! What a record means is not known here: keys are text, values are bytes. The rules are in
+//! `crates/farm`. Read next: [`sqlite`] for the embedded engine, [`contract`] for the suite that
+//! every engine passes.
+
+pub mod contract;
+mod db;
+pub mod sqlite;
+
+pub use db::{
+    Change, ChangeKind, Compare, DbError, Entry, Expect, FarmDb, MAX_TXN_OPS, MAX_VALUE_BYTES, Op, Revision,
+    Snapshot, TxnOutcome, Watch, WatchError,
+};
+pub use sqlite::Sqlite;

@@ -1,0 +1,95 @@
+//! The tables, and whether a file is ours.
+//!
+//! Format revision 1, told by `PRAGMA application_id` = 0x48574642 ("HWFB") and
+//! `PRAGMA user_version` = 1 (`docs/formats.md`, "Farm database"):
+//!
+//! - `farm`: one row; `revision` of the database, `compacted` = the highest revision whose history
+//!   is gone;
+//! - `record`: the present state, one row a key;
+//! - `history`: every change of the revisions above `compacted`; a NULL value is a deletion.
+
+use crate::db::DbError;
+use rusqlite::Connection;
+use std::path::Path;
+
+/// "HWFB": tells our file from any other SQLite file.
+const APPLICATION_ID: i64 = 0x4857_4642;
+/// The format of the tables.
+const FORMAT_REVISION: i64 = 1;
+
+const TABLES: &str = "
+    CREATE TABLE farm (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        revision INTEGER NOT NULL,
+        compacted INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO farm VALUES (1, 0, 0);
+    CREATE TABLE record (
+        key TEXT PRIMARY KEY,
+        value BLOB NOT NULL,
+        create_revision INTEGER NOT NULL,
+        mod_revision INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE history (
+        revision INTEGER NOT NULL,
+        step INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        value BLOB,
+        create_revision INTEGER NOT NULL,
+        PRIMARY KEY (revision, step)
+    ) STRICT, WITHOUT ROWID;
+";
+
+/// Opens the file, makes the tables where it is new, and refuses it where it is not ours.
+pub(super) fn open(path: &Path) -> Result<Connection, DbError> {
+    let shown = path.display();
+    let damaged = |e: rusqlite::Error| {
+        DbError::Unusable(format!(
+            "the farm database {shown} cannot be read: {e}\n\
+             hint: stop the server, move the file and its -wal and -shm aside, put a backup in their place"
+        ))
+    };
+    let mut db = Connection::open(path).map_err(damaged)?;
+    let text = |db: &Connection, sql: &str| db.query_row(sql, [], |row| row.get::<_, String>(0));
+    let number = |db: &Connection, sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0));
+    let application = number(&db, "PRAGMA application_id").map_err(damaged)?;
+    let tables = number(&db, "SELECT count(*) FROM sqlite_schema").map_err(damaged)?;
+    let format = number(&db, "PRAGMA user_version").map_err(damaged)?;
+    match (application, tables, format) {
+        (0, 0, 0) => (),
+        (APPLICATION_ID, _, FORMAT_REVISION) => (),
+        (APPLICATION_ID, _, other) => {
+            return Err(DbError::Unusable(format!(
+                "the farm database {shown} has format revision {other}; this program knows {FORMAT_REVISION}\n\
+                 hint: run the headwater that wrote it, or a newer one"
+            )));
+        }
+        _ => {
+            return Err(DbError::Unusable(format!(
+                "{shown} is another program's database\n\
+                 hint: give headwater a state_dir of its own"
+            )));
+        }
+    }
+    let check = text(&db, "PRAGMA quick_check(1)").map_err(damaged)?;
+    if check != "ok" {
+        return Err(DbError::Unusable(format!(
+            "the farm database {shown} is damaged: {check}\n\
+             hint: stop the server, move the file and its -wal and -shm aside, put a backup in their place"
+        )));
+    }
+    db.pragma_update(None, "journal_mode", "WAL").map_err(damaged)?;
+    db.pragma_update(None, "synchronous", "FULL").map_err(damaged)?;
+    if tables == 0 {
+        create(&mut db).map_err(damaged)?;
+    }
+    Ok(db)
+}
+
+fn create(db: &mut Connection) -> rusqlite::Result<()> {
+    let txn = db.transaction()?;
+    txn.execute_batch(TABLES)?;
+    txn.pragma_update(None, "application_id", APPLICATION_ID)?;
+    txn.pragma_update(None, "user_version", FORMAT_REVISION)?;
+    txn.commit()
+}
