@@ -1,1 +1,33 @@
-//! Skeleton.
+//! The rules of a farm: records and a command in, a [`Change`] or a [`Refusal`] out.
+//!
+//! Pure: time is handed in, nothing is read or written. A change was computed from a
+//! [`FarmView`] of one revision and says in its preconditions what of that view it relied on; the
+//! caller commits it through `farm-db`, which refuses it if any of that has changed since, and the
+//! caller asks the rule again with the new view. That is what makes two servers safe.
+//!
+//! Read next: [`view`] for the snapshot, [`rules`] for the commands, [`rules::boot`] for what a
+//! booting device gets.
+
+pub mod change;
+pub mod collection;
+pub mod device;
+pub mod event;
+pub mod key;
+pub mod record;
+pub mod rules;
+pub mod timestamp;
+pub mod topology;
+pub mod vdisk;
+pub mod view;
+
+pub use change::{Change, Expect, Precondition, Refusal, RefusalKind, Write};
+pub use collection::{Collection, Naming, WhenFull, WriteCache};
+pub use device::{Device, PendingDevice, PendingState};
+pub use event::{Event, EventId, EventKind, NewEvent, Severity};
+pub use key::{Guard, Key};
+pub use record::{FormatRevision, Record, RecordError};
+pub use rules::boot::{Boot, BootDecision, boot_decision};
+pub use timestamp::Timestamp;
+pub use topology::{AdminToken, Farm, Server, Site, Store};
+pub use vdisk::{Bootable, VDisk, Version};
+pub use view::{FarmView, Stored};

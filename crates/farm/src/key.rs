@@ -1,0 +1,141 @@
+//! The names of records in the database.
+
+use crate::event::EventId;
+use crate::record::RecordError;
+use model::{MacAddress, Name, VersionNumber};
+use std::fmt;
+use std::str::FromStr;
+
+/// The key of a record: `/devices/pc-001`, `/versions/win11/0000000002`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// The one record of the farm itself.
+    Farm,
+    /// A [`crate::AdminToken`].
+    AdminToken,
+    /// A [`crate::Site`].
+    Site(Name),
+    /// A [`crate::Server`].
+    Server(Name),
+    /// A [`crate::Store`].
+    Store(Name),
+    /// A [`crate::VDisk`].
+    VDisk(Name),
+    /// A [`crate::Version`] of a vDisk.
+    Version(Name, VersionNumber),
+    /// A [`crate::Collection`].
+    Collection(Name),
+    /// A [`crate::Device`].
+    Device(Name),
+    /// Which device has a MAC address; its value is the device's name as a JSON string.
+    Mac(MacAddress),
+    /// A [`crate::PendingDevice`].
+    Pending(MacAddress),
+    /// An [`crate::Event`].
+    Event(EventId),
+    /// A [`Guard`].
+    Guard(Guard),
+}
+
+/// A record without content whose revision tells that somebody began to use something.
+///
+/// Whoever refers to a vDisk writes its guard; whoever deletes the vDisk compares the guard's
+/// revision with the one of the view in which nothing referred to it. So of "assign" and "delete"
+/// at the same time one conflicts, although they write different records.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Guard {
+    /// Written by whoever refers to a vDisk.
+    VDisk(Name),
+    /// Written by whoever refers to a collection.
+    Collection(Name),
+    /// Written by whoever lets a collection add unknown devices: one collection at most does.
+    AutoAdd,
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Farm => f.write_str("/farm"),
+            Self::AdminToken => f.write_str("/admin-token"),
+            Self::Site(name) => write!(f, "/sites/{name}"),
+            Self::Server(name) => write!(f, "/servers/{name}"),
+            Self::Store(name) => write!(f, "/stores/{name}"),
+            Self::VDisk(name) => write!(f, "/vdisks/{name}"),
+            Self::Version(name, number) => write!(f, "/versions/{name}/{:010}", number.0),
+            Self::Collection(name) => write!(f, "/collections/{name}"),
+            Self::Device(name) => write!(f, "/devices/{name}"),
+            Self::Mac(mac) => write!(f, "/macs/{mac}"),
+            Self::Pending(mac) => write!(f, "/pending/{mac}"),
+            Self::Event(id) => write!(f, "/events/{id}"),
+            Self::Guard(Guard::VDisk(name)) => write!(f, "/guards/vdisks/{name}"),
+            Self::Guard(Guard::Collection(name)) => write!(f, "/guards/collections/{name}"),
+            Self::Guard(Guard::AutoAdd) => f.write_str("/guards/auto-add"),
+        }
+    }
+}
+
+impl FromStr for Key {
+    type Err = RecordError;
+
+    fn from_str(text: &str) -> Result<Self, RecordError> {
+        parse(text).ok_or_else(|| RecordError::UnknownKey(text.chars().take(100).collect()))
+    }
+}
+
+fn parse(text: &str) -> Option<Key> {
+    let parts: Vec<&str> = text.strip_prefix('/')?.splitn(4, '/').collect();
+    let name = |part: &str| Name::new(part).ok();
+    Some(match parts[..] {
+        ["farm"] => Key::Farm,
+        ["admin-token"] => Key::AdminToken,
+        ["sites", part] => Key::Site(name(part)?),
+        ["servers", part] => Key::Server(name(part)?),
+        ["stores", part] => Key::Store(name(part)?),
+        ["vdisks", part] => Key::VDisk(name(part)?),
+        ["versions", part, number] => Key::Version(name(part)?, VersionNumber(number.parse().ok()?)),
+        ["collections", part] => Key::Collection(name(part)?),
+        ["devices", part] => Key::Device(name(part)?),
+        ["macs", mac] => Key::Mac(mac.parse().ok()?),
+        ["pending", mac] => Key::Pending(mac.parse().ok()?),
+        ["events", id] => Key::Event(id.parse().ok()?),
+        ["guards", "vdisks", part] => Key::Guard(Guard::VDisk(name(part)?)),
+        ["guards", "collections", part] => Key::Guard(Guard::Collection(name(part)?)),
+        ["guards", "auto-add"] => Key::Guard(Guard::AutoAdd),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_read_as_it_was_written() {
+        for text in [
+            "/farm",
+            "/admin-token",
+            "/sites/a",
+            "/servers/a",
+            "/stores/a",
+            "/vdisks/a.b_c-d",
+            "/versions/a/0000000012",
+            "/collections/a",
+            "/devices/a",
+            "/macs/52:54:00:12:34:56",
+            "/pending/52:54:00:12:34:56",
+            "/events/00001763836262123-srv-7",
+            "/guards/vdisks/a",
+            "/guards/collections/a",
+            "/guards/auto-add",
+        ] {
+            assert_eq!(text.parse::<Key>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn other_keys_are_not_taken_for_ours() {
+        for text in ["", "/", "farm", "/farm/x", "/vdisks/", "/vdisks/A", "/versions/a/x", "/new/a"] {
+            assert!(text.parse::<Key>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Registering and deleting vDisks.
+
+use crate::change::{Change, Refusal, RefusalKind};
+use crate::event::{EventKind, NewEvent};
+use crate::key::{Guard, Key};
+use crate::record::FormatRevision;
+use crate::timestamp::Timestamp;
+use crate::vdisk::{Bootable, VDisk, Version};
+use crate::view::FarmView;
+use model::{AccessMode, DiskSize, Name, Root, VersionNumber};
+
+/// How many users of a vDisk or collection a refusal names.
+const NAMED_USERS: usize = 5;
+
+/// An image that a store has imported completely.
+pub struct RegisterVDisk {
+    /// The new vDisk's name.
+    pub name: Name,
+    /// The store that holds it.
+    pub store: Name,
+    /// Its content.
+    pub root: Root,
+    /// The virtual disk's size in bytes.
+    pub size: DiskSize,
+    /// Bytes of chunks that are not zero.
+    pub data_bytes: u64,
+    /// Whether we can boot it.
+    pub boot: Bootable,
+    /// What the admin said about it.
+    pub comment: String,
+    /// Who imported it.
+    pub by: String,
+}
+
+/// Whether a vDisk could be registered under this name now; asked before an image is read.
+pub fn name_is_free(view: &FarmView, name: &Name) -> Result<(), Refusal> {
+    match view.vdisks.get(name) {
+        None => Ok(()),
+        Some(_) => Err(Refusal::new(
+            RefusalKind::Exists,
+            format!("there is a vDisk {name} already"),
+            format!("choose another name, or run `headwater vdisk delete {name}` first"),
+        )),
+    }
+}
+
+/// Makes the vDisk and its version 1, in production.
+pub fn register(view: &FarmView, command: RegisterVDisk, now: Timestamp) -> Result<Change, Refusal> {
+    name_is_free(view, &command.name)?;
+    if !view.stores.contains_key(&command.store) {
+        return Err(Refusal::not_found("store", &command.store, "store list"));
+    }
+    let RegisterVDisk { name, store, root, size, data_bytes, boot, comment, by: created_by } = command;
+    let mut change = Change::default();
+    change.absent(Key::VDisk(name.clone()));
+    change.event(NewEvent::new(
+        EventKind::VDiskImported,
+        &name,
+        format!("vDisk {name} was imported as version 1"),
+    ));
+    if let Bootable::No { reason } = &boot {
+        let message = format!("vDisk {name} can be streamed, but machines cannot boot from it: {reason}");
+        change.event(NewEvent::new(EventKind::VDiskNotBootable, &name, message));
+    }
+    let revision = FormatRevision;
+    change.put(Key::VDisk(name.clone()), &VDisk { revision, name: name.clone(), store, size, created: now });
+    let (number, access) = (VersionNumber::FIRST, AccessMode::Production);
+    let (key, vdisk) = (Key::Version(name.clone(), number), name);
+    let created = now;
+    change.put(
+        key,
+        &Version {
+            revision,
+            vdisk,
+            number,
+            access,
+            root,
+            size,
+            data_bytes,
+            boot,
+            comment,
+            created,
+            created_by,
+        },
+    );
+    Ok(change)
+}
+
+/// Deletes a vDisk and all its versions. `sessions` names the open sessions that read it.
+pub fn delete(view: &FarmView, name: &Name, sessions: &[String]) -> Result<Change, Refusal> {
+    let vdisk = view.vdisks.get(name).ok_or_else(|| Refusal::not_found("vDisk", name, "vdisk list"))?;
+    if !sessions.is_empty() {
+        let users = some_of(sessions.iter());
+        return Err(in_use(
+            name,
+            format!("open sessions read it: {users}"),
+            "`headwater session list` shows them; shut the machines down",
+        ));
+    }
+    let collections = view.collections.values().filter(|c| c.vdisk.as_ref() == Some(name)).map(|c| &c.name);
+    let mut collections = collections.peekable();
+    if let Some(first) = collections.peek().copied() {
+        let hint = format!("`headwater collection set {first} --vdisk OTHER` (or `--no-vdisk`)");
+        return Err(in_use(name, format!("collections boot it: {}", some_of(collections)), &hint));
+    }
+    let devices = view.devices.values().filter(|d| d.vdisk.as_ref() == Some(name)).map(|d| &d.name);
+    let mut devices = devices.peekable();
+    if let Some(first) = devices.peek().copied() {
+        let hint = format!("`headwater device assign {first} OTHER` (or `--collection-default`)");
+        return Err(in_use(name, format!("devices boot it: {}", some_of(devices)), &hint));
+    }
+    let mut change = Change::default();
+    change.unchanged(Key::VDisk(name.clone()), vdisk);
+    change.unguarded(Guard::VDisk(name.clone()), view.guard(&Guard::VDisk(name.clone())));
+    change.delete(Key::VDisk(name.clone()));
+    change.delete(Key::Guard(Guard::VDisk(name.clone())));
+    for version in view.versions_of(name) {
+        change.delete(Key::Version(name.clone(), version.number));
+    }
+    change.event(NewEvent::new(EventKind::VDiskDeleted, name, format!("vDisk {name} was deleted")));
+    Ok(change)
+}
+
+fn in_use(name: &Name, why: String, hint: &str) -> Refusal {
+    Refusal::new(RefusalKind::InUse, format!("vDisk {name} is in use: {why}"), hint)
+}
+
+/// The first few of a list, and how many more there are.
+pub(super) fn some_of(users: impl Iterator<Item = impl std::fmt::Display>) -> String {
+    let users: Vec<String> = users.map(|user| user.to_string()).collect();
+    let shown = users.iter().take(NAMED_USERS).cloned().collect::<Vec<_>>().join(", ");
+    match users.len().saturating_sub(NAMED_USERS) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+/// Makes `change` refer to a vDisk: it must exist when the change commits, and a deletion at the
+/// same time must notice.
+pub(super) fn refer(view: &FarmView, change: &mut Change, name: &Name) -> Result<(), Refusal> {
+    let vdisk = view.vdisks.get(name).ok_or_else(|| Refusal::not_found("vDisk", name, "vdisk list"))?;
+    change.unchanged(Key::VDisk(name.clone()), vdisk);
+    change.guard(Guard::VDisk(name.clone()));
+    Ok(())
+}
