@@ -108,7 +108,8 @@ pub async fn lets_one_of_many_win(db: &Arc<dyn FarmDb>) {
     const RIVALS: usize = 8;
     let mut seen = commit(db.as_ref(), vec![put("/race/a", "0")]).await;
     for _ in 0..ROUNDS {
-        let rivals: Vec<_> = (0..RIVALS).map(|rival| tokio::spawn(race(Arc::clone(db), seen, rival))).collect();
+        let rivals: Vec<_> =
+            (0..RIVALS).map(|rival| tokio::spawn(race(Arc::clone(db), seen, rival))).collect();
         let mut winners = Vec::new();
         for rival in rivals {
             winners.extend(rival.await.expect("a rival ends"));
@@ -134,7 +135,8 @@ pub async fn watches_every_change(db: &Arc<dyn FarmDb>) {
     let start = commit(db.as_ref(), vec![put("/watch/first", "")]).await;
     let mut watch = db.watch("/watch/", start).await.unwrap();
     assert_eq!(next(&mut watch).await.key, "/watch/first");
-    let writers: Vec<_> = (0..WRITERS).map(|writer| tokio::spawn(write(Arc::clone(db), writer, WRITES))).collect();
+    let writers: Vec<_> =
+        (0..WRITERS).map(|writer| tokio::spawn(write(Arc::clone(db), writer, WRITES))).collect();
     let (mut last, mut counts) = (start, BTreeMap::<String, usize>::new());
     while counts.values().sum::<usize>() < WRITERS * WRITES {
         let change = next(&mut watch).await;

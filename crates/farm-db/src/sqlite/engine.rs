@@ -48,7 +48,8 @@ impl Engine {
                  WHERE key >= ?1 AND substr(key, 1, ?2) = ?1 ORDER BY key",
             )
             .map_err(failed)?;
-        let rows = statement.query_map(params![prefix, prefix.chars().count() as i64], entry).map_err(failed)?;
+        let rows =
+            statement.query_map(params![prefix, prefix.chars().count() as i64], entry).map_err(failed)?;
         let entries = rows.collect::<rusqlite::Result<_>>().map_err(failed)?;
         Ok(Snapshot { revision: self.revision, entries })
     }
@@ -124,8 +125,13 @@ fn put(txn: &Transaction<'_>, key: &str, value: &[u8], at: At) -> rusqlite::Resu
              RETURNING create_revision",
         )?
         .query_row(params![key, value, at.revision as i64], |row| row.get(0))?;
-    txn.prepare_cached("INSERT INTO history VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![at.revision as i64, at.step as i64, key, value, created])
+    txn.prepare_cached("INSERT INTO history VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
+        at.revision as i64,
+        at.step as i64,
+        key,
+        value,
+        created
+    ])
 }
 
 fn delete(txn: &Transaction<'_>, key: &str, at: At) -> rusqlite::Result<usize> {
