@@ -3,6 +3,12 @@
 //! Formats are read by kept crates behind [`ImageReader`]; what a file claims about itself is
 //! checked before it is believed.
 
+pub mod boot_files;
+pub mod partitions;
 pub mod reader;
+#[cfg(test)]
+mod test_image;
+mod window;
 
+pub use boot_files::{BootFiles, BootFilesError, ModuleFile, RootSpec, find_boot_files};
 pub use reader::{ImageError, ImageReader, Run, RunKind};
