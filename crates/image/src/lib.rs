@@ -4,6 +4,7 @@
 //! checked before it is believed.
 
 pub mod boot_files;
+pub mod format;
 pub mod partitions;
 pub mod reader;
 #[cfg(test)]
@@ -11,4 +12,5 @@ mod test_image;
 mod window;
 
 pub use boot_files::{BootFiles, BootFilesError, ModuleFile, RootSpec, find_boot_files};
+pub use format::{Format, format_of};
 pub use reader::{ImageError, ImageReader, Run, RunKind};

@@ -1,0 +1,306 @@
+//! The directory of a store: its marker, its lock, and what a crash may have left in it.
+//!
+//! ```text
+//! format            "headwater store, revision 1\n"
+//! lock              held exclusively (flock) by the one process that has the store open
+//! incoming/         imports under way; removed whole when the store is opened
+//! layers/NAME/      data, present, pages: one layer, complete and immutable
+//! unclaimed/ROOT    record of a version that no farm record names yet
+//! versions/ROOT     record of a version that the farm knows
+//! ```
+
+use crate::durable;
+use crate::record::{LayerName, VersionRecord};
+use model::Root;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+const FORMAT: &str = "headwater store, revision 1\n";
+const DIRECTORIES: [&str; 4] = ["incoming", "layers", "unclaimed", "versions"];
+/// Names that may lie in a store's directory before its format file does, or beside it.
+const OWN_FILES: [&str; 4] = ["format", "format.new", "lock", "lost+found"];
+
+/// Why a store cannot be opened or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The lock is taken.
+    #[error(
+        "the store {path} is in use by {holder}\n\
+         hint: one process has a store open; stop the other server, or give this one a store of its own"
+    )]
+    InUse {
+        /// The store's directory.
+        path: PathBuf,
+        /// `process 1234`, or `another process`.
+        holder: String,
+    },
+    /// The directory holds something else.
+    #[error(
+        "{path} is not a store: it has {found:?} in it\n\
+         hint: give an empty directory, or one that does not exist yet"
+    )]
+    NotAStore {
+        /// The directory.
+        path: PathBuf,
+        /// The first foreign name found.
+        found: String,
+    },
+    /// Written by another version of this program.
+    #[error(
+        "the store {path} has the format {found:?}, this program reads revision 1 only\n\
+         hint: use the program that wrote it, or a newer one"
+    )]
+    UnknownFormat {
+        /// The store's directory.
+        path: PathBuf,
+        /// The beginning of its format file.
+        found: String,
+    },
+    /// No version has this root.
+    #[error("this store has no version {0}")]
+    Missing(Root),
+    /// The version's record is damaged: which layers it uses is not known.
+    #[error("the record of version {root} is damaged: {reason}")]
+    Damaged {
+        /// The version.
+        root: Root,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file system failed.
+    #[error("{context}: {source}")]
+    Io {
+        /// What was being done.
+        context: String,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+/// Puts the words "what was being done" on a system error.
+pub(crate) fn io_error(context: impl Into<String>) -> impl FnOnce(io::Error) -> StoreError {
+    let context = context.into();
+    move |source| StoreError::Io { context, source }
+}
+
+/// The paths of a store, and its lock for as long as the value lives.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// A version as found in the store's directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    /// Whether the farm knows the version.
+    pub(crate) claim: Claim,
+    /// The record, or why it cannot be read.
+    pub(crate) record: Result<VersionRecord, String>,
+}
+
+/// Whether a version's record lies in `versions/` or in `unclaimed/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    Claimed,
+    Unclaimed,
+}
+
+impl Layout {
+    /// Creates or opens the directory, takes the lock and checks the format.
+    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        fs::create_dir_all(path).map_err(io_error(format!("cannot create {}", path.display())))?;
+        let format = read_format(path)?;
+        if format.is_none() {
+            refuse_foreign(path)?;
+        }
+        let lock = lock(path)?;
+        let layout = Self { path: path.to_owned(), _lock: lock };
+        if format.is_none() {
+            layout.create()?;
+        }
+        Ok(layout)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn incoming(&self) -> PathBuf {
+        self.path.join("incoming")
+    }
+
+    pub(crate) fn layers(&self) -> PathBuf {
+        self.path.join("layers")
+    }
+
+    pub(crate) fn layer(&self, name: &LayerName) -> PathBuf {
+        self.layers().join(name.as_str())
+    }
+
+    pub(crate) fn record(&self, claim: Claim, root: &Root) -> PathBuf {
+        let directory = match claim {
+            Claim::Claimed => "versions",
+            Claim::Unclaimed => "unclaimed",
+        };
+        self.path.join(directory).join(root.to_string())
+    }
+
+    /// Makes the directories, and last the format file that says they are all there.
+    fn create(&self) -> Result<(), StoreError> {
+        let make = || {
+            for name in DIRECTORIES {
+                match fs::create_dir(self.path.join(name)) {
+                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                    _ => {}
+                }
+            }
+            let new = self.path.join("format.new");
+            let _ = fs::remove_file(&new);
+            durable::create_file(&new, FORMAT.as_bytes())?;
+            durable::publish(&new, &self.path.join("format"))
+        };
+        make().map_err(io_error(format!("cannot create the store {}", self.path.display())))
+    }
+
+    /// Removes what imports left that never finished.
+    pub(crate) fn remove_half_imports(&self) -> Result<(), StoreError> {
+        for entry in entries(&self.incoming())? {
+            tracing::info!(path = %entry.display(), "removing an import that never finished");
+            remove(&entry).map_err(io_error(format!("cannot remove {}", entry.display())))?;
+        }
+        Ok(())
+    }
+
+    /// Lists the versions whose records are in place; damaged records are listed as such.
+    pub(crate) fn versions(&self) -> Result<BTreeMap<Root, Found>, StoreError> {
+        let mut versions = BTreeMap::new();
+        for claim in [Claim::Unclaimed, Claim::Claimed] {
+            let directory = self.record(claim, &Root::from_bytes([0; 32]));
+            let directory = directory.parent().expect("a record lies in a directory");
+            for path in entries(directory)? {
+                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                let Ok(root) = name.parse::<Root>() else {
+                    tracing::warn!(path = %path.display(), "ignoring a file that is no version's record");
+                    continue;
+                };
+                let record = read_record(&path, root);
+                if let Err(reason) = &record {
+                    tracing::error!(%root, reason, "the record of a version is damaged");
+                }
+                versions.insert(root, Found { claim, record });
+            }
+        }
+        Ok(versions)
+    }
+
+    /// Removes the layers that no version uses. Keeps them all while a record is unreadable: what
+    /// it uses is not known.
+    pub(crate) fn remove_orphan_layers(&self, versions: &BTreeMap<Root, Found>) -> Result<(), StoreError> {
+        if versions.values().any(|found| found.record.is_err()) {
+            tracing::warn!("not looking for unused layers while a version's record is damaged");
+            return Ok(());
+        }
+        let records = versions.values().filter_map(|found| found.record.as_ref().ok());
+        let used: BTreeSet<&str> = records.flat_map(|record| &record.layers).map(LayerName::as_str).collect();
+        for path in entries(&self.layers())? {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if LayerName::new(name).is_some() && !used.contains(name) {
+                tracing::info!(path = %path.display(), "removing a layer that no version uses");
+                remove(&path).map_err(io_error(format!("cannot remove {}", path.display())))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The bytes that the files of a directory take on the disk.
+pub(crate) fn used_bytes(directory: &Path) -> io::Result<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let mut bytes = 0;
+    for entry in fs::read_dir(directory)? {
+        bytes += entry?.metadata()?.blocks() * 512;
+    }
+    Ok(bytes)
+}
+
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let list =
+        || -> io::Result<Vec<PathBuf>> { fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect() };
+    list().map_err(io_error(format!("cannot list {}", directory.display())))
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match path.symlink_metadata()?.is_dir() {
+        true => fs::remove_dir_all(path),
+        false => fs::remove_file(path),
+    }
+}
+
+fn read_record(path: &Path, root: Root) -> Result<VersionRecord, String> {
+    let bytes = fs::read(path).map_err(|error| error.to_string())?;
+    VersionRecord::decode(&bytes, root).map_err(|error| error.to_string())
+}
+
+/// Answers none where there is no format file; refuses another revision.
+fn read_format(path: &Path) -> Result<Option<()>, StoreError> {
+    let mut text = Vec::new();
+    match File::open(path.join("format")) {
+        Ok(file) => file.take(64).read_to_end(&mut text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => Err(error),
+    }
+    .map_err(io_error(format!("cannot read the format of the store {}", path.display())))?;
+    if text == FORMAT.as_bytes() {
+        return Ok(Some(()));
+    }
+    let found = String::from_utf8_lossy(&text).trim_end().to_owned();
+    Err(StoreError::UnknownFormat { path: path.to_owned(), found })
+}
+
+/// Refuses a directory in which something lies that a store being created does not have.
+fn refuse_foreign(path: &Path) -> Result<(), StoreError> {
+    for entry in entries(path)? {
+        let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let empty_directory = || entries(&entry).is_ok_and(|inner| inner.is_empty());
+        let ours =
+            OWN_FILES.contains(&name.as_str()) || DIRECTORIES.contains(&name.as_str()) && empty_directory();
+        if !ours {
+            return Err(StoreError::NotAStore { path: path.to_owned(), found: name });
+        }
+    }
+    Ok(())
+}
+
+/// Takes the lock, and leaves this process's number in the file for the message of the next one.
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let context = || format!("cannot lock the store {}", path.display());
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path.join("lock"))
+        .map_err(io_error(context()))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(StoreError::InUse { path: path.to_owned(), holder: holder(&mut file) });
+        }
+        Err(TryLockError::Error(error)) => return Err(io_error(context())(error)),
+    }
+    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(io_error(context()))?;
+    Ok(file)
+}
+
+fn holder(file: &mut File) -> String {
+    let mut text = String::new();
+    let _ = file.take(20).read_to_string(&mut text);
+    match text.trim().parse::<u32>() {
+        Ok(pid) => format!("process {pid}"),
+        Err(_) => "another process".to_owned(),
+    }
+}

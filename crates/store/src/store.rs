@@ -1,0 +1,196 @@
+//! The store itself: which versions are here, and their coming and going.
+//!
+//! All methods may be called from any thread. An import ends with its version *unclaimed*: whole
+//! and durable, but not yet named by a farm record. The caller commits the record, then claims the
+//! version; at start it deletes the unclaimed versions that no record names.
+
+use crate::durable;
+use crate::layout::{Claim, Found, Layout, StoreError, io_error, used_bytes};
+use crate::record::{LayerName, VersionRecord};
+use crate::version::{StoredVersion, VersionError};
+use model::Root;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+
+/// One directory of versions; open in one process at a time.
+#[derive(Debug)]
+pub struct Store {
+    layout: Layout,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    versions: BTreeMap<Root, Found>,
+    open: HashMap<Root, Weak<StoredVersion>>,
+}
+
+/// What a deletion gave back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Freed {
+    /// Bytes on the disk; sessions that still read the version keep them until they end.
+    pub bytes: u64,
+}
+
+/// The room in the file system of a store, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// The size of the file system.
+    pub total: u64,
+    /// What this process may still write.
+    pub free: u64,
+    /// What the store's own files take.
+    pub used: u64,
+}
+
+impl Store {
+    /// Opens the store in the directory `path`; creates an empty one where there is nothing.
+    ///
+    /// Removes what a crash left of imports. Refuses a directory that holds something else, a
+    /// format of another revision, and a store that another process has open.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let layout = Layout::open(path)?;
+        layout.remove_half_imports()?;
+        let versions = layout.versions()?;
+        layout.remove_orphan_layers(&versions)?;
+        Ok(Self { layout, state: Mutex::new(State { versions, open: HashMap::new() }) })
+    }
+
+    /// The store's directory.
+    pub fn path(&self) -> &Path {
+        self.layout.path()
+    }
+
+    /// The versions that the farm knows, in the order of their roots.
+    pub fn roots(&self) -> Vec<Root> {
+        self.having(Claim::Claimed)
+    }
+
+    /// The versions that were imported and never claimed, in the order of their roots.
+    pub fn unclaimed(&self) -> Vec<Root> {
+        self.having(Claim::Unclaimed)
+    }
+
+    /// Opens a version, or hands out the one that is open already.
+    pub fn version(&self, root: &Root) -> Result<Arc<StoredVersion>, VersionError> {
+        let mut state = self.state();
+        if let Some(open) = state.open.get(root).and_then(Weak::upgrade) {
+            return Ok(open);
+        }
+        let found = state.versions.get(root).ok_or(VersionError::Missing(*root))?;
+        let record = found
+            .record
+            .as_ref()
+            .map_err(|reason| VersionError::Corrupt { root: *root, reason: reason.clone() })?;
+        let version = Arc::new(StoredVersion::open(&self.layout, *root, record)?);
+        state.open.retain(|_, version| version.strong_count() > 0);
+        state.open.insert(*root, Arc::downgrade(&version));
+        Ok(version)
+    }
+
+    /// Marks a version as known to the farm. Claiming twice is not an error.
+    pub fn claim(&self, root: &Root) -> Result<(), StoreError> {
+        let mut state = self.state();
+        let found = state.versions.get_mut(root).ok_or(StoreError::Missing(*root))?;
+        if found.claim == Claim::Unclaimed {
+            let from = self.layout.record(Claim::Unclaimed, root);
+            let to = self.layout.record(Claim::Claimed, root);
+            durable::publish(&from, &to).map_err(io_error(format!("cannot claim version {root}")))?;
+            found.claim = Claim::Claimed;
+        }
+        Ok(())
+    }
+
+    /// Deletes a version and the layers that no other version uses.
+    ///
+    /// Who reads the version meanwhile reads on. Refuses a version whose record is damaged, for
+    /// which layers it shares is not known.
+    pub fn delete(&self, root: &Root) -> Result<Freed, StoreError> {
+        let mut state = self.state();
+        let found = state.versions.get(root).ok_or(StoreError::Missing(*root))?;
+        let record = found.record.clone();
+        let record = record.map_err(|reason| StoreError::Damaged { root: *root, reason })?;
+        let path = self.layout.record(found.claim, root);
+        let directory = path.parent().expect("a record lies in a directory");
+        fs::remove_file(&path)
+            .and_then(|()| durable::sync_directory(directory))
+            .map_err(io_error(format!("cannot delete version {root}")))?;
+        state.versions.remove(root);
+        state.open.remove(root);
+        self.remove_unused(&state, &record.layers)
+    }
+
+    /// The room in the store's file system.
+    pub fn space(&self) -> Result<Space, StoreError> {
+        let context = || io_error(format!("cannot measure the store {}", self.path().display()));
+        let (total, free) = file_system_space(self.path()).map_err(context())?;
+        let state = self.state();
+        let records = state.versions.values().filter_map(|found| found.record.as_ref().ok());
+        let layers: BTreeSet<&LayerName> = records.flat_map(|record| &record.layers).collect();
+        let sizes = layers.into_iter().map(|name| used_bytes(&self.layout.layer(name)));
+        let used = sizes.sum::<Result<u64, _>>().map_err(context())?;
+        Ok(Space { total, free, used })
+    }
+
+    /// The directory's paths, for the import that writes there.
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Puts a staged layer and the record of the version over it in place, in this order; the
+    /// version is unclaimed afterwards. Answers false, and leaves the staged files where they
+    /// are, where the version is there already.
+    pub(crate) fn publish(&self, staged: &Path, record: VersionRecord) -> Result<bool, StoreError> {
+        let root = record.manifest.root();
+        let mut state = self.state();
+        if state.versions.contains_key(&root) {
+            return Ok(false);
+        }
+        let context = || io_error(format!("cannot publish version {root}"));
+        let name = record.layers.last().expect("a version has a layer");
+        let record_path = self.layout.incoming().join(format!("{}.version", name.as_str()));
+        durable::create_file(&record_path, &record.encode()).map_err(context())?;
+        durable::publish(staged, &self.layout.layer(name)).map_err(context())?;
+        durable::publish(&record_path, &self.layout.record(Claim::Unclaimed, &root)).map_err(context())?;
+        state.versions.insert(root, Found { claim: Claim::Unclaimed, record: Ok(record) });
+        Ok(true)
+    }
+
+    fn having(&self, claim: Claim) -> Vec<Root> {
+        let state = self.state();
+        let versions = state.versions.iter().filter(|(_, found)| found.claim == claim);
+        versions.map(|(root, _)| *root).collect()
+    }
+
+    /// Removes those of `layers` that no version uses. What cannot be removed now goes at the
+    /// next start.
+    fn remove_unused(&self, state: &State, layers: &[LayerName]) -> Result<Freed, StoreError> {
+        if state.versions.values().any(|found| found.record.is_err()) {
+            return Ok(Freed { bytes: 0 });
+        }
+        let mut bytes = 0;
+        for name in layers {
+            let records = state.versions.values().filter_map(|found| found.record.as_ref().ok());
+            if records.flat_map(|record| &record.layers).any(|used| used == name) {
+                continue;
+            }
+            let path = self.layout.layer(name);
+            let context = || io_error(format!("cannot remove {}", path.display()));
+            bytes += used_bytes(&path).map_err(context())?;
+            fs::remove_dir_all(&path).map_err(context())?;
+        }
+        Ok(Freed { bytes })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no thread panics while it holds the store's state")
+    }
+}
+
+/// Total bytes, and bytes that an ordinary process may still write.
+pub(crate) fn file_system_space(path: &Path) -> std::io::Result<(u64, u64)> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok((stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize))
+}

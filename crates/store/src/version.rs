@@ -1,0 +1,275 @@
+//! A version that can be read: where each chunk lies, what it must hash to.
+//!
+//! Placement is one flat map of 2 bytes a chunk, made when the version is opened, so that a read
+//! costs the same at depth 50 as at depth 1. Hashes are read from disk page by page as they are
+//! asked for. Reads here do not verify; [`StoredVersion::verify_chunk`] does.
+
+use crate::layer::{Layer, LayerError};
+use crate::layout::Layout;
+use crate::page_pack::PackError;
+use crate::presence::ChunkState;
+use crate::record::VersionRecord;
+use image::{ImageError, ImageReader, Run, RunKind};
+use model::manifest::page_of;
+use model::{ByteRange, CHUNK_SIZE, ChunkHash, ChunkIndex, DiskSize, Manifest, Page, Root};
+use std::collections::VecDeque;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex};
+
+/// Pages kept in memory for each open version: 16 of 32 KiB cover 1 GiB of disk, by eye.
+const CACHED_PAGES: usize = 16;
+
+/// Where the bytes of a chunk are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Nowhere: the chunk reads as zero.
+    Zero,
+    /// In the layer with this position in [`StoredVersion::layers`], at the chunk's own offset.
+    Layer(u16),
+    /// Not on this server.
+    Missing,
+}
+
+/// Why a version cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum VersionError {
+    /// This store does not have it; another one may.
+    #[error("this store has no version {0}")]
+    Missing(Root),
+    /// What the store has of it is damaged.
+    #[error("version {root} is damaged: {reason}")]
+    Corrupt {
+        /// The version.
+        root: Root,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file could not be read; trying again may help.
+    #[error("version {root}: {reason}: {source}")]
+    Io {
+        /// The version.
+        root: Root,
+        /// What was being done.
+        reason: String,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+/// Why the hash or the verified bytes of a chunk cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ChunkError {
+    /// This server does not have the chunk; another one may.
+    #[error("chunk {0} is not on this server")]
+    Missing(u32),
+    /// The bytes are not what the manifest says; they must not be served.
+    #[error("chunk {chunk} is damaged: {reason}")]
+    Corrupt {
+        /// The chunk.
+        chunk: u32,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The bytes could not be read.
+    #[error("chunk {chunk}: {source}")]
+    Io {
+        /// The chunk.
+        chunk: u32,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+/// An open version; stays readable when it is deleted from the store meanwhile.
+#[derive(Debug)]
+pub struct StoredVersion {
+    root: Root,
+    manifest: Manifest,
+    layers: Vec<Arc<Layer>>,
+    places: Vec<u16>,
+    pages: Mutex<VecDeque<(usize, Arc<Page>)>>,
+}
+
+/// The encodings of [`Place`] in the flat map; a layer is its position + 1.
+const ZERO: u16 = 0;
+const MISSING: u16 = u16::MAX;
+
+impl StoredVersion {
+    /// Opens the layers of `record` and works out where each chunk lies.
+    pub(crate) fn open(layout: &Layout, root: Root, record: &VersionRecord) -> Result<Self, VersionError> {
+        let size = record.manifest.size();
+        let mut layers = Vec::with_capacity(record.layers.len());
+        let mut places = vec![MISSING; size.chunk_count() as usize];
+        for (position, name) in record.layers.iter().enumerate() {
+            let directory = layout.layer(name);
+            let layer = Layer::open(&directory, name, size).map_err(|e| layer_error(root, e))?;
+            let presence = Layer::read_presence(&directory, name, size);
+            let presence = presence.map_err(|e| layer_error(root, e))?;
+            for (chunk, place) in (0..).zip(places.iter_mut()) {
+                match presence.get(ChunkIndex(chunk)) {
+                    ChunkState::Absent => {}
+                    ChunkState::Stored => *place = position as u16 + 1,
+                    ChunkState::Zero => *place = ZERO,
+                }
+            }
+            layers.push(Arc::new(layer));
+        }
+        let manifest = record.manifest.clone();
+        Ok(Self { root, manifest, layers, places, pages: Mutex::default() })
+    }
+
+    /// The version's name.
+    pub fn root(&self) -> Root {
+        self.root
+    }
+
+    /// The size of the disk.
+    pub fn size(&self) -> DiskSize {
+        self.manifest.size()
+    }
+
+    /// The manifest: the names of the version's pages.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The layers, base first.
+    pub fn layers(&self) -> &[Arc<Layer>] {
+        &self.layers
+    }
+
+    /// Where `chunk` lies; the chunk is inside the disk. Costs one look into memory.
+    pub fn place(&self, chunk: ChunkIndex) -> Place {
+        match self.places[chunk.0 as usize] {
+            ZERO => Place::Zero,
+            MISSING => Place::Missing,
+            layer => Place::Layer(layer - 1),
+        }
+    }
+
+    /// Bytes of the disk that are stored here, in whole chunks.
+    pub fn stored_bytes(&self) -> u64 {
+        let stored = self.places.iter().filter(|place| !matches!(**place, ZERO | MISSING)).count();
+        stored as u64 * u64::from(CHUNK_SIZE)
+    }
+
+    /// What `chunk` must hash to. Reads a page of the manifest from disk where it is not cached.
+    pub fn chunk_hash(&self, chunk: ChunkIndex) -> Result<ChunkHash, ChunkError> {
+        let (number, place) = page_of(chunk);
+        Ok(self.page(number, chunk)?.get(place))
+    }
+
+    /// Reads the chunk, whole and zero-padded, into `buffer` (64 KiB) and compares it with the
+    /// manifest.
+    pub fn verify_chunk(&self, chunk: ChunkIndex, buffer: &mut [u8]) -> Result<(), ChunkError> {
+        self.read_chunk(chunk, buffer)?;
+        let expected = self.chunk_hash(chunk)?;
+        match ChunkHash::of(buffer) {
+            found if found == expected => Ok(()),
+            found => {
+                let reason = format!("its bytes hash to {found}, its name is {expected}");
+                Err(ChunkError::Corrupt { chunk: chunk.0, reason })
+            }
+        }
+    }
+
+    fn read_chunk(&self, chunk: ChunkIndex, buffer: &mut [u8]) -> Result<(), ChunkError> {
+        let len = self.size().chunk_len(chunk) as usize;
+        buffer[len..].fill(0);
+        match self.place(chunk) {
+            Place::Missing => return Err(ChunkError::Missing(chunk.0)),
+            Place::Zero => buffer.fill(0),
+            Place::Layer(layer) => {
+                let file = self.layers[usize::from(layer)].file();
+                let read = file.read_exact_at(&mut buffer[..len], chunk.offset());
+                read.map_err(|source| ChunkError::Io { chunk: chunk.0, source })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn page(&self, number: usize, chunk: ChunkIndex) -> Result<Arc<Page>, ChunkError> {
+        let mut cached = self.pages.lock().expect("no thread panics while it holds the pages");
+        if let Some((_, page)) = cached.iter().find(|(cached, _)| *cached == number) {
+            return Ok(Arc::clone(page));
+        }
+        let page = Arc::new(self.read_page(number, chunk)?);
+        cached.truncate(CACHED_PAGES - 1);
+        cached.push_front((number, Arc::clone(&page)));
+        Ok(page)
+    }
+
+    fn read_page(&self, number: usize, chunk: ChunkIndex) -> Result<Page, ChunkError> {
+        let name = self.manifest.pages()[number];
+        for layer in self.layers.iter().rev() {
+            match layer.pages().read(name) {
+                Ok(Some(page)) => return Ok(page),
+                Ok(None) => {}
+                Err(PackError::Io(source)) => return Err(ChunkError::Io { chunk: chunk.0, source }),
+                Err(PackError::Damaged(reason)) => {
+                    return Err(ChunkError::Corrupt { chunk: chunk.0, reason });
+                }
+            }
+        }
+        let zero = Page::zero();
+        if zero.hash() == name {
+            return Ok(zero);
+        }
+        let reason = format!("no layer has manifest page {number}");
+        Err(ChunkError::Corrupt { chunk: chunk.0, reason })
+    }
+}
+
+impl ImageReader for StoredVersion {
+    fn size_bytes(&self) -> u64 {
+        self.size().bytes()
+    }
+
+    fn run_at(&self, offset: u64, limit: u64) -> Result<Run, ImageError> {
+        let zero_at = |chunk: u32| self.places.get(chunk as usize).map(|place| *place == ZERO);
+        let first = ChunkIndex::of_offset(offset).0;
+        let kind = zero_at(first);
+        let mut end = first + 1;
+        let end_offset = offset.saturating_add(limit).min(self.size().bytes());
+        while ChunkIndex(end).offset() < end_offset && zero_at(end) == kind {
+            end += 1;
+        }
+        let len = ChunkIndex(end).offset().min(end_offset) - offset;
+        let kind = if kind == Some(true) { RunKind::Hole } else { RunKind::Data };
+        Ok(Run { len, kind })
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ImageError> {
+        let mut rest = buffer;
+        for part in ByteRange::new(offset, rest.len() as u64).by_chunk() {
+            let (piece, after) = rest.split_at_mut(part.len as usize);
+            rest = after;
+            match self.place(part.chunk) {
+                Place::Zero => piece.fill(0),
+                Place::Missing => {
+                    let what = format!("chunk {} is not on this server", part.chunk.0);
+                    return Err(ImageError::Damaged(what));
+                }
+                Place::Layer(layer) => {
+                    let at = part.chunk.offset() + u64::from(part.within);
+                    let read = self.layers[usize::from(layer)].file().read_exact_at(piece, at);
+                    read.map_err(|source| ImageError::Io {
+                        context: format!("cannot read version {}", self.root.short()),
+                        source,
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn layer_error(root: Root, error: LayerError) -> VersionError {
+    match error {
+        LayerError::Damaged { .. } => VersionError::Corrupt { root, reason: error.to_string() },
+        LayerError::Io { name, source } => {
+            VersionError::Io { root, reason: format!("cannot open layer {name}"), source }
+        }
+    }
+}
