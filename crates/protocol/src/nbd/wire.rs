@@ -123,6 +123,8 @@ pub mod option_reply {
     pub const ERR_SHUTDOWN: u32 = ERROR_BIT | 7;
     /// The option's data are too long.
     pub const ERR_TOO_BIG: u32 = ERROR_BIT | 9;
+    /// Extended headers are on, so the option makes no sense.
+    pub const ERR_EXT_HEADER_REQD: u32 = ERROR_BIT | 10;
 }
 
 /// Kinds of information about an export.
