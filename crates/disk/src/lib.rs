@@ -4,7 +4,23 @@
 //! mesh: a disk is built over what `store` has, or over anything else that reads.
 
 pub mod block_io;
+pub mod contract;
+mod delayed;
+mod failing;
+mod file_disk;
+mod mapped_cache;
+mod mapped_file;
+mod mapping;
+mod memory_disk;
 pub mod ram_cache;
+mod range;
+mod residency;
 
 pub use block_io::{Access, BlockError, BlockIo, Extent, ExtentKind, Geometry, MappedSlice, Piece};
+pub use delayed::Delayed;
+pub use failing::{Failing, Faults};
+pub use file_disk::FileDisk;
+pub use mapped_cache::MappedCache;
+pub use mapping::copy_mapped;
+pub use memory_disk::MemoryDisk;
 pub use ram_cache::{CacheFill, RamCache};
