@@ -5,7 +5,9 @@
 //!
 //! Read next: [`check`] for what `cargo xtask test` does, `packages` for what it installs.
 
+mod binaries;
 mod check;
+mod image;
 mod packages;
 mod process;
 mod steps;
@@ -27,6 +29,18 @@ enum Chore {
     Test,
     /// Compare the maps (ARCHITECTURE.md, docs) with the tree
     Tidy,
+    /// Build the release programs into target/headwater: headwater, and the agent as a static binary
+    Build,
+    /// Make a real Debian image for the lab and the tests, and print its path
+    Image {
+        /// debian-initramfs or debian-dracut
+        #[arg(value_parser = recipe)]
+        name: &'static image::Recipe,
+    },
+}
+
+fn recipe(name: &str) -> Result<&'static image::Recipe, String> {
+    image::Recipe::named(name).ok_or_else(|| format!("there is no image {name:?}"))
 }
 
 fn main() -> ExitCode {
@@ -44,5 +58,10 @@ fn run(chore: Chore) -> anyhow::Result<()> {
     match chore {
         Chore::Test => check::everything(),
         Chore::Tidy => tidy::run(),
+        Chore::Build => binaries::build().map(|_| ()),
+        Chore::Image { name } => {
+            println!("{}", image::make(name)?.display());
+            Ok(())
+        }
     }
 }

@@ -65,5 +65,10 @@ pub(crate) fn as_root(program: &str) -> Command {
 
 fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    // A script handed over as one argument is shown by its first line.
+    let first_line = |word: &std::ffi::OsStr| {
+        let word = word.to_string_lossy();
+        word.lines().next().unwrap_or_default().to_owned()
+    };
+    words.map(first_line).collect::<Vec<_>>().join(" ")
 }
