@@ -1,3 +1,5 @@
+//! Tests of `sqlite`.
+
 use super::*;
 use crate::contract;
 use crate::db::ChangeKind;
