@@ -14,6 +14,7 @@ pub mod dnsmasq;
 pub mod machine;
 pub mod needs;
 pub mod network;
+pub mod scene;
 pub mod server;
 
 pub use console::Console;

@@ -48,6 +48,7 @@ impl Server {
     /// Runs the command line on the server's host, whatever comes of it.
     pub fn try_cli(&self, host: &Host, words: &[&str]) -> Result<Output> {
         let mut command = host.command(&self.programs.headwater.display().to_string());
+        command.arg("--state-dir").arg(self.folder.path().join("state"));
         command.args(words).stdin(Stdio::null()).output().context("could not start headwater")
     }
 
@@ -58,9 +59,9 @@ impl Server {
         format!("the server's log:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"))
     }
 
-    /// The process id of the server.
-    pub fn id(&self) -> u32 {
-        self.process.id()
+    /// Whether the server has stopped by itself.
+    pub fn has_ended(&self) -> Result<bool> {
+        Ok(!std::path::Path::new(&format!("/proc/{}/exe", self.process.id())).exists())
     }
 
     fn log_path(&self) -> PathBuf {
