@@ -1,5 +1,3 @@
-//! Tests of `ipxe`.
-
 use super::*;
 use std::net::SocketAddr;
 

@@ -1,5 +1,3 @@
-//! Tests of `partitions`.
-
 use super::*;
 use crate::test_image::{disk, image};
 use proptest::prelude::*;

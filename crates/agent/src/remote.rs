@@ -1,0 +1,241 @@
+//! The disk as the servers have it: reads over one NBD connection at a time, and no I/O error
+//! while any server can answer.
+//!
+//! Reads are pipelined: [`RemoteDisk::submit`] sends them and returns, the link's thread hands
+//! their bytes to each read's `done`. When a connection ends, the link opens one to the next
+//! server in turn and sends again whatever was not answered; the content is the same on all of
+//! them, because the export names a root. The link itself is in [`link`], what it keeps about
+//! reads in flight in [`flight`].
+
+mod connect;
+mod flight;
+mod link;
+#[cfg(test)]
+mod tests;
+
+use crate::console;
+use disk::{Access, BlockError, BlockIo, Extent, ExtentKind, Geometry, Piece};
+use flight::Flight;
+use model::{ByteRange, DiskSize, Name};
+use protocol::plan::{BootPlan, StreamServer};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, mpsc};
+use std::time::Duration;
+
+/// The longest read that is sent as one request: what every server takes.
+const MAX_READ_BYTES: u64 = 1 << 20;
+
+/// Called once with the bytes of a read, or with why there are none.
+pub(crate) type ReadDone = Box<dyn FnOnce(Result<Vec<u8>, BlockError>) + Send>;
+
+/// A read that the caller does not wait for.
+pub(crate) struct RemoteRead {
+    /// What to read: inside the disk, 1 byte to 32 MiB.
+    pub(crate) range: ByteRange,
+    /// Who gets it; runs on the link's thread and must not wait for another read.
+    pub(crate) done: ReadDone,
+}
+
+/// What to stream and from where.
+#[derive(Clone, Debug)]
+pub(crate) struct RemoteTarget {
+    /// The servers, in the order to try.
+    pub(crate) servers: Vec<StreamServer>,
+    /// The NBD export.
+    pub(crate) export: String,
+    /// The size that every server must confirm.
+    pub(crate) size: DiskSize,
+    /// When to give a connection up.
+    pub(crate) patience: Patience,
+}
+
+/// How long the link waits before it tries another connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// For a connection to open, its handshake included.
+    pub(crate) connect: Duration,
+    /// For any byte of an answer, while reads wait.
+    pub(crate) stall: Duration,
+    /// The longest pause between two rounds over all servers that all failed.
+    pub(crate) longest_pause: Duration,
+}
+
+impl Patience {
+    /// By eye: a healthy server answers a cold read in well under a second, and one that is alone
+    /// gets more time, because leaving it for itself costs more than it brings.
+    fn for_servers(count: usize) -> Self {
+        Self {
+            connect: Duration::from_secs(3),
+            stall: Duration::from_secs(if count > 1 { 4 } else { 20 }),
+            longest_pause: Duration::from_secs(2),
+        }
+    }
+}
+
+impl RemoteTarget {
+    /// What a plan says.
+    pub(crate) fn of_plan(plan: &BootPlan) -> Self {
+        Self {
+            servers: plan.servers.clone(),
+            export: plan.export.clone(),
+            size: plan.size,
+            patience: Patience::for_servers(plan.servers.len()),
+        }
+    }
+}
+
+/// What the link is doing, for reports and for the network keeper.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LinkStatus {
+    /// The server in use, none while there is no connection.
+    pub(crate) server: Option<Name>,
+    /// Our end of the connection.
+    pub(crate) local: Option<SocketAddr>,
+    /// Bytes received for reads.
+    pub(crate) read_bytes: u64,
+    /// Reads that had to be sent again.
+    pub(crate) retries: u64,
+    /// Reads waiting for an answer.
+    pub(crate) waiting: usize,
+}
+
+struct Shared {
+    target: RemoteTarget,
+    flight: Mutex<Flight>,
+    /// Told of every change of the connection and of the close.
+    changed: Condvar,
+    closed: AtomicBool,
+    read_bytes: AtomicU64,
+    retries: AtomicU64,
+}
+
+impl Shared {
+    fn flight(&self) -> MutexGuard<'_, Flight> {
+        self.flight.lock().expect("no holder of the lock panics")
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+}
+
+/// The disk as the servers have it.
+pub(crate) struct RemoteDisk {
+    shared: Arc<Shared>,
+}
+
+impl RemoteDisk {
+    /// Starts connecting, on a thread of its own, and returns at once.
+    pub(crate) fn start(target: RemoteTarget) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            target,
+            flight: Mutex::default(),
+            changed: Condvar::new(),
+            closed: AtomicBool::new(false),
+            read_bytes: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
+        });
+        let of_thread = Arc::clone(&shared);
+        std::thread::Builder::new().name("link".into()).spawn(move || link::run(&of_thread))?;
+        Ok(Self { shared })
+    }
+
+    /// Sends reads, together; those that cannot be sent now wait for a connection.
+    pub(crate) fn submit(&self, reads: Vec<RemoteRead>) {
+        if self.shared.is_closed() {
+            return reads.into_iter().for_each(|read| (read.done)(Err(BlockError::Closed)));
+        }
+        self.shared.flight().add(reads);
+    }
+
+    /// Waits until there is a connection, at most `timeout`, and says whether there is one.
+    pub(crate) fn wait_connected(&self, timeout: Duration) -> bool {
+        let flight = self.shared.flight();
+        let (flight, _) = self
+            .shared
+            .changed
+            .wait_timeout_while(flight, timeout, |flight| !flight.is_connected())
+            .expect("no holder of the lock panics");
+        flight.is_connected()
+    }
+
+    /// What the link is doing.
+    pub(crate) fn status(&self) -> LinkStatus {
+        let flight = self.shared.flight();
+        LinkStatus {
+            server: flight.server().cloned(),
+            local: flight.local_address(),
+            read_bytes: self.shared.read_bytes.load(Ordering::Relaxed),
+            retries: self.shared.retries.load(Ordering::Relaxed),
+            waiting: flight.waiting(),
+        }
+    }
+
+    /// Drops the connection so that the link opens a new one: the network has changed under it.
+    pub(crate) fn reconnect(&self) {
+        self.shared.flight().drop_connection();
+    }
+}
+
+impl Drop for RemoteDisk {
+    fn drop(&mut self) {
+        self.shared.closed.store(true, Ordering::Release);
+        self.shared.flight().drop_connection();
+        self.shared.changed.notify_all();
+        console::info("the disk is closed");
+    }
+}
+
+impl BlockIo for RemoteDisk {
+    fn geometry(&self) -> Geometry {
+        Geometry { size_bytes: self.shared.target.size.bytes(), access: Access::ReadOnly }
+    }
+
+    fn read_resident<'a>(&'a self, _: ByteRange, _: &mut Vec<Piece<'a>>) -> bool {
+        false
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), BlockError> {
+        if !self.shared.target.size.contains(ByteRange::new(offset, buffer.len() as u64)) {
+            return Err(BlockError::OutOfRange);
+        }
+        let parts = buffer.chunks_mut(MAX_READ_BYTES as usize).enumerate();
+        let (reads, answers): (Vec<_>, Vec<_>) = parts
+            .map(|(number, part)| {
+                let at = offset + number as u64 * MAX_READ_BYTES;
+                let (send, receive) = mpsc::sync_channel(1);
+                let done: ReadDone = Box::new(move |result| drop(send.send(result)));
+                (RemoteRead { range: ByteRange::new(at, part.len() as u64), done }, (part, receive))
+            })
+            .unzip();
+        self.submit(reads);
+        for (part, receive) in answers {
+            part.copy_from_slice(&receive.recv().map_err(|_| BlockError::Closed)??);
+        }
+        Ok(())
+    }
+
+    fn write_at(&self, _: u64, _: &[u8]) -> Result<(), BlockError> {
+        Err(BlockError::ReadOnly)
+    }
+
+    fn flush(&self) -> Result<(), BlockError> {
+        Ok(())
+    }
+
+    fn trim(&self, _: ByteRange) -> Result<(), BlockError> {
+        Err(BlockError::ReadOnly)
+    }
+
+    fn write_zeroes(&self, _: ByteRange) -> Result<(), BlockError> {
+        Err(BlockError::ReadOnly)
+    }
+
+    /// Everything counts as data: asking the server is not worth a round trip to a file system.
+    fn extents(&self, range: ByteRange, _: usize) -> Result<Vec<Extent>, BlockError> {
+        Ok(vec![Extent { len: range.len, kind: ExtentKind::Data }])
+    }
+
+    fn prefetch(&self, _: ByteRange) {}
+}
