@@ -4,9 +4,10 @@
 //! from crowding each other. Read next: [`crate::tidy`].
 
 use crate::packages::{self, Purpose};
-use crate::process::{cargo, exists, output, run};
+use crate::process::{cargo, exists, is_root, output, run};
 use crate::steps::{Outcome, Steps};
 use crate::tidy;
+use crate::{binaries, image};
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -21,6 +22,8 @@ pub(crate) fn everything() -> Result<()> {
     steps.check("tidy", tidy::run);
     steps.run("cargo-deny", deny);
     steps.check("doc tests", || cargo_run(&["test", "--workspace", "--doc", "--quiet"]));
+    steps.check("programs under test", || binaries::build().map(|_| ()));
+    steps.check("images", image::make_all);
     steps.check("tests", || tests(&mut totals));
     steps.print();
     let verdict = steps.verdict();
@@ -57,7 +60,7 @@ fn tests(totals: &mut String) -> Result<()> {
         true => &["nextest", "run", "--workspace", "--no-fail-fast"],
         false => &["test", "--workspace", "--all-targets", "--no-fail-fast"],
     };
-    let mut command = cargo();
+    let mut command = in_user_namespace();
     command.args(arguments);
     let (lines, passed) = followed(&mut command)?;
     *totals = match nextest {
@@ -68,6 +71,18 @@ fn tests(totals: &mut String) -> Result<()> {
         bail!("{totals}");
     }
     Ok(())
+}
+
+/// Cargo, as root of a user namespace where this process is not root: the end-to-end tests make
+/// network namespaces.
+pub(crate) fn in_user_namespace() -> Command {
+    let cargo = cargo();
+    if is_root() {
+        return cargo;
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--"]).arg(cargo.get_program());
+    command
 }
 
 /// Runs the command with standard error shown and kept (nextest reports there), standard output

@@ -9,6 +9,7 @@ mod recipe;
 use crate::packages::{self, Purpose};
 use crate::process::{is_root, run};
 use anyhow::{Context, Result};
+use recipe::RECIPES;
 pub(crate) use recipe::Recipe;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -34,6 +35,11 @@ pub(crate) fn make(recipe: &Recipe) -> Result<PathBuf> {
         build(recipe, &folder, &image)?;
     }
     Ok(image)
+}
+
+/// Makes every image that is not in the cache.
+pub(crate) fn make_all() -> Result<()> {
+    RECIPES.iter().try_for_each(|recipe| make(recipe).map(|_| ()))
 }
 
 /// `$XDG_CACHE_HOME/headwater/images`, or below `~/.cache`.

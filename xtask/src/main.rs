@@ -8,8 +8,10 @@
 mod binaries;
 mod check;
 mod image;
+mod lab;
 mod packages;
 mod process;
+mod show;
 mod steps;
 mod tidy;
 
@@ -37,6 +39,23 @@ enum Chore {
         #[arg(value_parser = recipe)]
         name: &'static image::Recipe,
     },
+    /// Boot two diskless machines from a real Debian vDisk; Ctrl-C ends it
+    Lab {
+        /// Further arguments for `headwater lab`, such as --once
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
+    /// Measure one of the project's claims, or list them with their last known figures
+    Show {
+        /// The claim's name; without it, all are listed
+        #[arg(value_parser = claim)]
+        name: Option<&'static show::Claim>,
+    },
+}
+
+fn claim(name: &str) -> Result<&'static show::Claim, String> {
+    show::Claim::named(name)
+        .ok_or_else(|| format!("there is no claim {name:?}; `cargo xtask show` lists them"))
 }
 
 fn recipe(name: &str) -> Result<&'static image::Recipe, String> {
@@ -63,5 +82,8 @@ fn run(chore: Chore) -> anyhow::Result<()> {
             println!("{}", image::make(name)?.display());
             Ok(())
         }
+        Chore::Lab { arguments } => lab::run(&arguments),
+        Chore::Show { name: None } => show::list(),
+        Chore::Show { name: Some(claim) } => claim.show(),
     }
 }

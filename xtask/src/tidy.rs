@@ -19,6 +19,7 @@ pub(crate) fn run() -> Result<()> {
     complaints.extend(edges::pure_crates_are_guarded(&rows, root));
     complaints.extend(docs::named_paths_exist(&architecture, root));
     complaints.extend(docs::summary_links_exist(root));
+    complaints.extend(docs::claims_have_evidence(root));
     complaints.extend(files::check(root)?);
     if complaints.is_empty() {
         return Ok(());

@@ -1,1 +1,31 @@
-//! Skeleton.
+//! The REST declarations: paths, requests and views, shared by the server and the command line.
+//!
+//! Everything under `/v1` is JSON and needs `Authorization: Bearer TOKEN`; an answer other than 2xx
+//! carries an [`ErrorBody`]. Times are milliseconds since 1970 UTC, sizes are bytes, rates are bytes
+//! a second; the names of the fields say so.
+//!
+//! What it does not do: decide anything. Read next: [`paths`].
+
+pub mod collection;
+pub mod device;
+pub mod error;
+pub mod event;
+pub mod job;
+pub mod paths;
+pub mod server;
+pub mod session;
+pub mod vdisk;
+
+pub use collection::{CollectionView, NewCollection, PatchCollection, WhenFull};
+pub use device::{AcceptPending, DeviceView, NewDevice, PatchDevice, PendingView};
+pub use error::ErrorBody;
+pub use event::EventView;
+pub use job::{JobKind, JobState, JobView};
+pub use server::{ServerView, StatusView, StoreView};
+pub use session::{NewSession, OpenedSession, SessionView, TimelineStep, WriteCacheView};
+pub use vdisk::{ExportVDisk, ImageFormat, ImportVDisk, VDiskView, VersionView};
+
+/// Reads a field that may be left out (stays), null (taken away) or a name (set).
+fn vdisk_or_null<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Option<model::Name>>, D::Error> {
+    serde::Deserialize::deserialize(from).map(Some)
+}

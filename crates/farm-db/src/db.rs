@@ -149,24 +149,27 @@ pub enum DbError {
     Invalid(String),
 }
 
-/// Changes as they are committed, in order, none left out.
+/// All changes of one transaction under the watch's prefix; at least one, of one revision.
+pub type ChangeSet = Vec<Change>;
+
+/// Transactions as they are committed, in order, whole, none left out.
 ///
 /// A slow reader holds back only itself: the engine reads on from its history when there is room.
 #[derive(Debug)]
 pub struct Watch {
-    changes: mpsc::Receiver<Result<Change, WatchError>>,
+    transactions: mpsc::Receiver<Result<ChangeSet, WatchError>>,
 }
 
 impl Watch {
     /// Wraps the receiving end that an engine feeds; after an error nothing follows.
-    pub fn new(changes: mpsc::Receiver<Result<Change, WatchError>>) -> Self {
-        Self { changes }
+    pub fn new(transactions: mpsc::Receiver<Result<ChangeSet, WatchError>>) -> Self {
+        Self { transactions }
     }
 
-    /// Waits for the next change. Dropping the future loses nothing.
-    pub async fn next(&mut self) -> Result<Change, WatchError> {
+    /// Waits for the next transaction. Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Result<ChangeSet, WatchError> {
         let gone = || Err(WatchError::Lost("the database was closed".to_owned()));
-        self.changes.recv().await.unwrap_or_else(gone)
+        self.transactions.recv().await.unwrap_or_else(gone)
     }
 }
 

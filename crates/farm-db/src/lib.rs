@@ -14,7 +14,7 @@ mod db;
 pub mod sqlite;
 
 pub use db::{
-    Change, ChangeKind, Compare, DbError, Entry, Expect, FarmDb, MAX_TXN_OPS, MAX_VALUE_BYTES, Op, Revision,
-    Snapshot, TxnOutcome, Watch, WatchError,
+    Change, ChangeKind, ChangeSet, Compare, DbError, Entry, Expect, FarmDb, MAX_TXN_OPS, MAX_VALUE_BYTES, Op,
+    Revision, Snapshot, TxnOutcome, Watch, WatchError,
 };
 pub use sqlite::Sqlite;

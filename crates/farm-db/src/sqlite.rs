@@ -10,7 +10,8 @@ mod engine;
 mod schema;
 
 use crate::db::{
-    Change, Compare, DbError, Entry, FarmDb, Op, Revision, Snapshot, TxnOutcome, Watch, WatchError, check_txn,
+    ChangeSet, Compare, DbError, Entry, FarmDb, Op, Revision, Snapshot, TxnOutcome, Watch, WatchError,
+    check_txn,
 };
 use async_trait::async_trait;
 use engine::Engine;
@@ -21,7 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 /// How many requests may wait for the thread: beyond it callers wait to ask.
 const QUEUE: usize = 256;
-/// How many changes a watch reads ahead of its reader.
+/// How many transactions a watch reads ahead of its reader.
 const WATCH_AHEAD: usize = 64;
 /// How many revisions of history are kept for watches, by eye: hours of a busy farm.
 const KEPT_REVISIONS: u64 = 10_000;
@@ -138,7 +139,7 @@ async fn follow(
     jobs: mpsc::Sender<Job>,
     mut latest: watch::Receiver<Revision>,
     mut cursor: Cursor,
-    feed: mpsc::Sender<Result<Change, WatchError>>,
+    feed: mpsc::Sender<Result<ChangeSet, WatchError>>,
 ) {
     let weak = jobs.downgrade();
     drop(jobs);
@@ -157,8 +158,8 @@ async fn follow(
             }
         };
         cursor.from = next;
-        for change in changes {
-            if feed.send(Ok(change)).await.is_err() {
+        for transaction in changes.chunk_by(|a, b| a.revision == b.revision) {
+            if feed.send(Ok(transaction.to_vec())).await.is_err() {
                 return;
             }
         }

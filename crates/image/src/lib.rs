@@ -4,13 +4,19 @@
 //! checked before it is believed.
 
 pub mod boot_files;
+pub mod export;
 pub mod format;
+pub mod open;
 pub mod partitions;
+pub mod qcow2;
+pub mod raw;
 pub mod reader;
 #[cfg(test)]
 mod test_image;
 mod window;
 
 pub use boot_files::{BootFiles, BootFilesError, ModuleFile, RootSpec, find_boot_files};
+pub use export::{export_qcow2, export_raw};
 pub use format::{Format, format_of};
+pub use open::open;
 pub use reader::{ImageError, ImageReader, Run, RunKind};

@@ -40,6 +40,14 @@ pub enum ImageError {
     /// A feature of the format that is not supported.
     #[error("the image uses {0}, which is not supported")]
     Unsupported(String),
+    /// The image is sound, but must be converted or unpacked before it can be read here.
+    #[error("{reason}\nhint: {hint}")]
+    Refused {
+        /// What stands in the way.
+        reason: String,
+        /// What to do first.
+        hint: String,
+    },
     /// Reading or writing failed.
     #[error("{context}: {source}")]
     Io {

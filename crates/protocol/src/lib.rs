@@ -3,5 +3,7 @@
 //! Pure: nothing here opens a socket or reads a clock (the crate's `clippy.toml` bans them), so
 //! that every parser can be fuzzed and every exchange simulated.
 
+pub mod dhcp;
 pub mod nbd;
 pub mod plan;
+pub mod tftp;

@@ -1,5 +1,6 @@
 //! Paths and links that the documents name must exist.
 
+use crate::show::{CLAIMS, figure};
 use std::path::Path;
 
 /// Complains of paths in backticks in ARCHITECTURE.md that are not in the tree.
@@ -32,6 +33,13 @@ pub(super) fn summary_links_exist(root: &Path) -> Vec<String> {
         .filter(|link| !root.join("docs").join(link).exists())
         .map(|link| format!("docs/SUMMARY.md links {link}, which does not exist"))
         .collect()
+}
+
+/// Complains of claims that `cargo xtask show` knows and docs/evidence.md does not.
+pub(super) fn claims_have_evidence(root: &Path) -> Vec<String> {
+    let evidence = std::fs::read_to_string(root.join("docs/evidence.md")).unwrap_or_default();
+    let unproven = CLAIMS.iter().filter(|claim| figure(&evidence, claim.name).is_none());
+    unproven.map(|claim| format!("docs/evidence.md has no figure for {}", claim.name)).collect()
 }
 
 fn links(text: &str) -> impl Iterator<Item = &str> {

@@ -1,3 +1,5 @@
+//! Tests of `ipxe`.
+
 use super::*;
 use std::net::SocketAddr;
 

@@ -1,3 +1,5 @@
+//! Tests of `sqlite`.
+
 use super::*;
 use crate::contract;
 use crate::db::ChangeKind;
@@ -66,7 +68,7 @@ async fn a_watch_of_the_forgotten_past_says_where_to_begin() {
     let Err(WatchError::Compacted { oldest }) = watch.next().await else { panic!("it is forgotten") };
     assert!((19..=21).contains(&oldest), "{oldest}");
     let mut watch = db.watch("", oldest).await.unwrap();
-    assert_eq!(watch.next().await.unwrap().revision, oldest);
+    assert_eq!(watch.next().await.unwrap()[0].revision, oldest);
 }
 
 #[tokio::test]
@@ -86,8 +88,9 @@ async fn a_long_history_is_read_in_whole_transactions() {
     }
     let mut watch = db.watch("", 0).await.unwrap();
     for round in 0..10u64 {
-        for n in 0..100 {
-            let change = watch.next().await.unwrap();
+        let changes = watch.next().await.unwrap();
+        assert_eq!(changes.len(), 100);
+        for (n, change) in changes.into_iter().enumerate() {
             assert_eq!((change.revision, change.key), (round + 1, format!("/{n}")));
             let ChangeKind::Put { create_revision, .. } = change.kind else { panic!("a put") };
             assert_eq!(create_revision, 1);

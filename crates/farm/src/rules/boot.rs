@@ -72,6 +72,11 @@ pub fn boot_decision(view: &FarmView, mac: MacAddress, now: Timestamp) -> BootDe
     }
 }
 
+/// Why a device would not boot now, for people; none where it would.
+pub fn why_not_booting(view: &FarmView, device: &Device) -> Option<String> {
+    boot(view, device).err()
+}
+
 fn known(view: &FarmView, device: &Device) -> BootDecision {
     boot(view, device)
         .map_or_else(|reason| BootDecision::Refuse { reason }, |boot| BootDecision::Boot(Box::new(boot)))

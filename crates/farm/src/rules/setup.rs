@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 const DEFAULT_CACHE_BYTES: u64 = 1 << 30;
 
 /// What a starting server knows of itself.
+#[derive(Clone, Debug)]
 pub struct ServerStarts {
     /// Its name.
     pub server: Name,

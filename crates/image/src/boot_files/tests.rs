@@ -1,3 +1,5 @@
+//! Tests of `boot_files`.
+
 use super::*;
 use crate::test_image::{disk, ext4, fat, image, tree};
 use proptest::prelude::*;

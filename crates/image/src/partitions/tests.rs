@@ -1,3 +1,5 @@
+//! Tests of `partitions`.
+
 use super::*;
 use crate::test_image::{disk, image};
 use proptest::prelude::*;

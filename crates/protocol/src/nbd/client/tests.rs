@@ -1,3 +1,5 @@
+//! Tests of `nbd::client`.
+
 use super::*;
 use crate::nbd::wire::{self, ChunkHeader, ErrorNumber, chunk, option, option_reply};
 use proptest::prelude::*;

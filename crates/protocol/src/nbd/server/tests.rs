@@ -1,3 +1,5 @@
+//! Tests of `nbd::server`.
+
 use super::*;
 use crate::nbd::client::{self, Wishes};
 use crate::nbd::wire::{self, Command, ErrorNumber, RequestHeader, command_flag, option, option_reply};

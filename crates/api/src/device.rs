@@ -1,0 +1,87 @@
+//! Devices, and MAC addresses that wait to become some.
+
+use model::{MacAddress, Name};
+use serde::{Deserialize, Serialize};
+
+/// A diskless machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceView {
+    /// The device's name.
+    pub name: Name,
+    /// Its address.
+    pub mac: MacAddress,
+    /// Its collection.
+    pub collection: Name,
+    /// The vDisk assigned to itself; none = its collection's.
+    pub assigned_vdisk: Option<Name>,
+    /// What it boots.
+    pub vdisk: Option<Name>,
+    /// Whether it is kept from booting.
+    pub disabled: bool,
+    /// Why it would not boot now; none where it would.
+    pub not_booting: Option<String>,
+    /// How many sessions it has on this server.
+    pub sessions: u32,
+    /// When it was added.
+    pub created_ms: u64,
+}
+
+/// A device to add.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewDevice {
+    /// Its address.
+    pub mac: MacAddress,
+    /// Its name; the collection's pattern makes one where there is none.
+    #[serde(default)]
+    pub name: Option<Name>,
+    /// Its collection; "default" where there is none.
+    #[serde(default)]
+    pub collection: Option<Name>,
+    /// A vDisk of its own.
+    #[serde(default)]
+    pub vdisk: Option<Name>,
+}
+
+/// What to change of a device; fields that are left out stay as they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PatchDevice {
+    /// A new name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
+    /// The collection to move to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collection: Option<Name>,
+    /// A vDisk of its own; null = its collection's.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::vdisk_or_null")]
+    pub vdisk: Option<Option<Name>>,
+    /// Whether it is kept from booting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled: Option<bool>,
+}
+
+/// A MAC address that asked to boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingView {
+    /// The address.
+    pub mac: MacAddress,
+    /// When it asked first.
+    pub first_seen_ms: u64,
+    /// When it asked last, accurate to a minute.
+    pub last_seen_ms: u64,
+    /// Whether an admin rejected it.
+    pub rejected: bool,
+}
+
+/// Makes a device of a pending one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AcceptPending {
+    /// Its name; the collection's pattern makes one where there is none.
+    #[serde(default)]
+    pub name: Option<Name>,
+    /// Its collection; "default" where there is none.
+    #[serde(default)]
+    pub collection: Option<Name>,
+}

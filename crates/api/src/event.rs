@@ -1,0 +1,23 @@
+//! What happened.
+
+use model::Name;
+use serde::{Deserialize, Serialize};
+
+/// Something that happened in the farm.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventView {
+    /// The event's id; sorts by time.
+    pub id: String,
+    /// When it happened.
+    pub at_ms: u64,
+    /// What it is: a stable text such as `device-auto-added`.
+    pub kind: String,
+    /// `info`, `warning` or `error`.
+    pub severity: String,
+    /// What it is about.
+    pub subject: String,
+    /// One sentence for people.
+    pub message: String,
+    /// The server that wrote it.
+    pub server: Name,
+}

@@ -1,0 +1,65 @@
+//! Where things are; each path in one place, so that server and command line agree.
+
+/// Answers 200 while the server works; no token needed.
+pub const HEALTHZ: &str = "/healthz";
+/// GET: [`crate::StatusView`].
+pub const STATUS: &str = "/v1/status";
+/// GET: list of [`crate::VDiskView`]. POST [`crate::ImportVDisk`]: a [`crate::JobView`].
+pub const VDISKS: &str = "/v1/vdisks";
+/// GET: [`crate::VDiskView`]. DELETE.
+pub const VDISK: &str = "/v1/vdisks/{name}";
+/// PUT: the body is a raw image; answers the [`crate::VDiskView`] when it is imported. Query:
+/// `comment`, `store`, `bytes` (how long the body will be, for the progress of others).
+pub const VDISK_CONTENT: &str = "/v1/vdisks/{name}/content";
+/// POST [`crate::ExportVDisk`]: a [`crate::JobView`].
+pub const VDISK_EXPORT: &str = "/v1/vdisks/{name}/export";
+/// GET: list of [`crate::JobView`], newest last.
+pub const JOBS: &str = "/v1/jobs";
+/// GET: [`crate::JobView`]. DELETE: cancels it.
+pub const JOB: &str = "/v1/jobs/{id}";
+/// GET: list of [`crate::DeviceView`]. POST [`crate::NewDevice`]: a [`crate::DeviceView`].
+pub const DEVICES: &str = "/v1/devices";
+/// GET, PATCH [`crate::PatchDevice`]: [`crate::DeviceView`]. DELETE.
+pub const DEVICE: &str = "/v1/devices/{name}";
+/// GET: list of [`crate::CollectionView`]. POST [`crate::NewCollection`].
+pub const COLLECTIONS: &str = "/v1/collections";
+/// GET, PATCH [`crate::PatchCollection`]: [`crate::CollectionView`]. DELETE.
+pub const COLLECTION: &str = "/v1/collections/{name}";
+/// GET: list of [`crate::PendingView`].
+pub const PENDING: &str = "/v1/pending";
+/// DELETE: takes it off the list.
+pub const PENDING_ONE: &str = "/v1/pending/{mac}";
+/// POST [`crate::AcceptPending`]: a [`crate::DeviceView`].
+pub const PENDING_ACCEPT: &str = "/v1/pending/{mac}/accept";
+/// POST: keeps it from booting.
+pub const PENDING_REJECT: &str = "/v1/pending/{mac}/reject";
+/// GET: list of [`crate::ServerView`].
+pub const SERVERS: &str = "/v1/servers";
+/// GET: list of [`crate::StoreView`].
+pub const STORES: &str = "/v1/stores";
+/// GET: list of [`crate::SessionView`]. POST [`crate::NewSession`]: [`crate::OpenedSession`].
+pub const SESSIONS: &str = "/v1/sessions";
+/// GET: [`crate::SessionView`]. DELETE: ends it.
+pub const SESSION: &str = "/v1/sessions/{id}";
+/// GET: list of [`crate::EventView`], oldest first; with `?follow` a stream of server-sent events
+/// whose data is one [`crate::EventView`] each, beginning with the present list.
+pub const EVENTS: &str = "/v1/events";
+
+/// Fills the one `{...}` of a path. Names, MAC addresses and ids need no escaping.
+pub fn fill(path: &str, value: impl std::fmt::Display) -> String {
+    match (path.find('{'), path.find('}')) {
+        (Some(from), Some(to)) => format!("{}{value}{}", &path[..from], &path[to + 1..]),
+        _ => path.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_filled_where_its_brace_is() {
+        assert_eq!(fill(VDISK_EXPORT, "win11"), "/v1/vdisks/win11/export");
+        assert_eq!(fill(STATUS, "x"), STATUS);
+    }
+}

@@ -1,0 +1,61 @@
+//! Servers, stores and the state of all.
+
+use model::Name;
+use serde::{Deserialize, Serialize};
+
+/// A server of the farm.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerView {
+    /// The server's name.
+    pub name: Name,
+    /// Its site.
+    pub site: Name,
+    /// Whether it is the one that answers.
+    pub this: bool,
+    /// When it joined the farm.
+    pub created_ms: u64,
+}
+
+/// The answering server's share of a store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreView {
+    /// The store's name.
+    pub name: Name,
+    /// Where the share lies.
+    pub path: String,
+    /// The size of the file system in bytes.
+    pub total_bytes: u64,
+    /// What may still be written, in bytes.
+    pub free_bytes: u64,
+    /// What the store's own files take, in bytes.
+    pub used_bytes: u64,
+    /// How many vDisks are in it.
+    pub vdisks: u32,
+}
+
+/// How the answering server and the farm stand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusView {
+    /// The answering server's name.
+    pub server: Name,
+    /// The program's version.
+    pub version: String,
+    /// The farm's name.
+    pub farm: Name,
+    /// Seconds since the server started.
+    pub uptime_s: u64,
+    /// The revision of the farm database.
+    pub revision: u64,
+    /// How many vDisks there are.
+    pub vdisks: u32,
+    /// How many devices there are.
+    pub devices: u32,
+    /// How many collections there are.
+    pub collections: u32,
+    /// How many MAC addresses wait for an admin.
+    pub pending: u32,
+    /// How many sessions are open on this server.
+    pub sessions: u32,
+    /// How many jobs are running on this server.
+    pub jobs: u32,
+}

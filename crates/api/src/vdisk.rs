@@ -1,0 +1,87 @@
+//! vDisks and versions.
+
+use model::{AccessMode, Name, Root};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// A vDisk and its versions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VDiskView {
+    /// The vDisk's name.
+    pub name: Name,
+    /// The store that keeps it.
+    pub store: Name,
+    /// The virtual disk's size in bytes.
+    pub size_bytes: u64,
+    /// When it was registered.
+    pub created_ms: u64,
+    /// Its versions, lowest number first.
+    pub versions: Vec<VersionView>,
+}
+
+/// A version of a vDisk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionView {
+    /// The number, from 1.
+    pub number: u32,
+    /// Which devices it is for.
+    pub access: AccessMode,
+    /// The content.
+    pub root: Root,
+    /// The virtual disk's size in bytes.
+    pub size_bytes: u64,
+    /// Bytes of chunks that are not zero.
+    pub data_bytes: u64,
+    /// The kernel that machines boot; none where we cannot boot it.
+    pub kernel: Option<String>,
+    /// Why machines cannot boot it; none where they can.
+    pub not_bootable: Option<String>,
+    /// What the admin said about it.
+    pub comment: String,
+    /// When it was made.
+    pub created_ms: u64,
+    /// Who made it.
+    pub created_by: String,
+}
+
+/// The format of an image file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageFormat {
+    /// The disk's bytes, nothing else.
+    Raw,
+    /// QEMU's copy-on-write format, version 2 and 3.
+    Qcow2,
+}
+
+/// Asks for the import of a file that the server can read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportVDisk {
+    /// The new vDisk's name.
+    pub name: Name,
+    /// The file's absolute path on the server.
+    pub path: PathBuf,
+    /// The file's format; looked for in the file where there is none.
+    #[serde(default)]
+    pub format: Option<ImageFormat>,
+    /// The store to keep it in; the server's first where there is none.
+    #[serde(default)]
+    pub store: Option<Name>,
+    /// What to say about version 1.
+    #[serde(default)]
+    pub comment: String,
+}
+
+/// Asks for a version's content in a new file on the server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExportVDisk {
+    /// The new file's absolute path on the server; refused where there is one already.
+    pub path: PathBuf,
+    /// The format to write.
+    pub format: ImageFormat,
+    /// Which version; the one in production where there is none.
+    #[serde(default)]
+    pub version: Option<u32>,
+}

@@ -1,0 +1,10 @@
+//! The commands, by noun.
+
+pub(crate) mod collection;
+pub(crate) mod config;
+pub(crate) mod device;
+pub(crate) mod events;
+pub(crate) mod pending;
+pub(crate) mod serve;
+pub(crate) mod server;
+pub(crate) mod status;

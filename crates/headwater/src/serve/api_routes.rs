@@ -1,0 +1,58 @@
+//! The routes under `/v1` and the small ones among their handlers.
+
+use super::api_error::ApiError;
+use super::state::Shared;
+use super::{collections, devices, events, pending, views};
+use api::{JobView, ServerView, StatusView};
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+
+/// The routes below `/v1`, which is where the caller puts them.
+pub(super) fn router() -> Router<Shared> {
+    let at = |path: &'static str| path.strip_prefix("/v1").expect("an API path");
+    Router::new()
+        .route(at(api::paths::STATUS), get(status))
+        .route(at(api::paths::JOBS), get(jobs))
+        .route(at(api::paths::JOB), get(job).delete(cancel_job))
+        .route(at(api::paths::DEVICES), get(devices::list).post(devices::add))
+        .route(at(api::paths::DEVICE), get(devices::show).patch(devices::update).delete(devices::remove))
+        .route(at(api::paths::COLLECTIONS), get(collections::list).post(collections::create))
+        .route(
+            at(api::paths::COLLECTION),
+            get(collections::show).patch(collections::update).delete(collections::delete),
+        )
+        .route(at(api::paths::PENDING), get(pending::list))
+        .route(at(api::paths::PENDING_ONE), axum::routing::delete(pending::forget))
+        .route(at(api::paths::PENDING_ACCEPT), post(pending::accept))
+        .route(at(api::paths::PENDING_REJECT), post(pending::reject))
+        .route(at(api::paths::SERVERS), get(servers))
+        .route(at(api::paths::EVENTS), get(events::list))
+}
+
+async fn status(State(state): State<Shared>) -> Json<StatusView> {
+    Json(views::status(&state))
+}
+
+async fn servers(State(state): State<Shared>) -> Json<Vec<ServerView>> {
+    let view = state.farm.view();
+    Json(view.servers.values().map(|server| views::server(server, &state.server)).collect())
+}
+
+async fn jobs(State(state): State<Shared>) -> Json<Vec<JobView>> {
+    Json(state.jobs.list())
+}
+
+async fn job(State(state): State<Shared>, Path(id): Path<u64>) -> Result<Json<JobView>, ApiError> {
+    state.jobs.find(id).map(|job| Json(job.view())).ok_or_else(|| no_job(id))
+}
+
+async fn cancel_job(State(state): State<Shared>, Path(id): Path<u64>) -> Result<StatusCode, ApiError> {
+    state.jobs.find(id).ok_or_else(|| no_job(id))?.cancel();
+    Ok(StatusCode::ACCEPTED)
+}
+
+fn no_job(id: u64) -> ApiError {
+    ApiError::not_found(format!("there is no job {id}"), "jobs are forgotten when the server starts anew")
+}

@@ -1,0 +1,76 @@
+//! `/v1/devices`
+
+use super::api_error::ApiError;
+use super::state::{AppState, Shared};
+use super::{params, views};
+use api::{DeviceView, NewDevice, PatchDevice};
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use farm::rules::device::{self, AddDevice, DevicePatch};
+use model::{MacAddress, Name};
+
+pub(super) async fn list(State(state): State<Shared>) -> Json<Vec<DeviceView>> {
+    let view = state.farm.view();
+    let sessions = views::sessions_by_mac(&state);
+    Json(view.devices.values().map(|device| views::device(&view, device, &sessions)).collect())
+}
+
+pub(super) async fn show(
+    State(state): State<Shared>,
+    Path(name): Path<String>,
+) -> Result<Json<DeviceView>, ApiError> {
+    Ok(Json(view_of(&state, &params::name(&name)?)?))
+}
+
+pub(super) async fn add(
+    State(state): State<Shared>,
+    body: Result<Json<NewDevice>, JsonRejection>,
+) -> Result<(StatusCode, Json<DeviceView>), ApiError> {
+    let Json(new) = body?;
+    let mac = new.mac;
+    let command = AddDevice {
+        mac,
+        name: new.name,
+        collection: new.collection.unwrap_or_else(params::default_collection),
+        vdisk: new.vdisk,
+    };
+    state.farm.decide(|view, now| device::add(view, command.clone(), now)).await?;
+    Ok((StatusCode::CREATED, Json(view_of_mac(&state, mac)?)))
+}
+
+pub(super) async fn update(
+    State(state): State<Shared>,
+    Path(name): Path<String>,
+    body: Result<Json<PatchDevice>, JsonRejection>,
+) -> Result<Json<DeviceView>, ApiError> {
+    let (name, Json(patch)) = (params::name(&name)?, body?);
+    let new_name = patch.name.clone().unwrap_or_else(|| name.clone());
+    let PatchDevice { name: to, collection, vdisk, disabled } = patch;
+    let patch = DevicePatch { name: to, collection, vdisk, disabled };
+    state.farm.decide(|view, _| device::update(view, &name, patch.clone())).await?;
+    Ok(Json(view_of(&state, &new_name)?))
+}
+
+pub(super) async fn remove(
+    State(state): State<Shared>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    let name = params::name(&name)?;
+    state.farm.decide(|view, _| device::remove(view, &name)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn view_of(state: &AppState, name: &Name) -> Result<DeviceView, ApiError> {
+    let view = state.farm.view();
+    Ok(views::device(&view, device::find(&view, name)?, &views::sessions_by_mac(state)))
+}
+
+/// The device that an address has just become.
+pub(super) fn view_of_mac(state: &AppState, mac: MacAddress) -> Result<DeviceView, ApiError> {
+    let view = state.farm.view();
+    let gone = || ApiError::not_found(format!("{mac} was removed again meanwhile"), "");
+    let device = view.device_of(mac).ok_or_else(gone)?;
+    Ok(views::device(&view, device, &views::sessions_by_mac(state)))
+}

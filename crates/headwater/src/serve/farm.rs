@@ -1,0 +1,182 @@
+//! The farm as this server knows it: a snapshot that follows the database, and the way to change it.
+//!
+//! Reads are of the snapshot and never wait. A change is decided by a pure rule on the snapshot,
+//! committed if what the rule relied on still holds, and visible in the snapshot before the caller
+//! goes on. If something else got in between, the rule is asked again.
+
+mod follow;
+
+use super::shutdown::Shutdown;
+use farm::{
+    BootDecision, Change, EventId, Expect, FarmView, NewEvent, Precondition, Refusal, Timestamp, Write,
+};
+use farm_db::{Compare, DbError, FarmDb, Op, TxnOutcome};
+use model::{MacAddress, Name};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, SystemTime};
+use tokio::sync::{mpsc, watch};
+
+/// How often a rule is asked again when others get in between; each try means that another made it.
+const MAX_TRIES: usize = 50;
+/// How many events may wait to be written; beyond it they are only logged.
+const EVENT_QUEUE: usize = 256;
+/// How long a committed change may take to reach the snapshot.
+const FOLLOW_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The farm's records, for all of this server.
+pub(crate) struct FarmHandle {
+    db: Arc<dyn FarmDb>,
+    server: Name,
+    view: RwLock<Arc<FarmView>>,
+    applied: watch::Sender<u64>,
+    event_count: AtomicU64,
+    events: mpsc::Sender<NewEvent>,
+}
+
+/// Why a change was not made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FarmError {
+    /// A rule said no.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// The database did not take it.
+    #[error(transparent)]
+    Database(#[from] DbError),
+    /// Others were always faster.
+    #[error("the farm is changed by others all the time\nhint: try again")]
+    Busy,
+    /// The snapshot does not follow.
+    #[error("the change was made, but this server does not hear of it\nhint: look into its log")]
+    Behind,
+}
+
+impl From<Refusal> for FarmError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl FarmHandle {
+    /// Reads the farm and begins to follow it.
+    pub(crate) async fn start(
+        db: Arc<dyn FarmDb>,
+        server: Name,
+        shutdown: Shutdown,
+    ) -> anyhow::Result<Arc<Self>> {
+        let view = follow::load(db.as_ref()).await?;
+        let (events, queue) = mpsc::channel(EVENT_QUEUE);
+        let handle = Arc::new(Self {
+            db,
+            server,
+            applied: watch::Sender::new(view.revision),
+            view: RwLock::new(Arc::new(view)),
+            event_count: AtomicU64::new(0),
+            events,
+        });
+        tokio::spawn(follow::follow(Arc::clone(&handle)));
+        tokio::spawn(follow::write_events(Arc::clone(&handle), queue, shutdown));
+        Ok(handle)
+    }
+
+    /// The present snapshot.
+    pub(crate) fn view(&self) -> Arc<FarmView> {
+        Arc::clone(&self.view.read().expect("no holder of this lock panics"))
+    }
+
+    /// Wakes whenever the snapshot has changed; the value is its revision.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.applied.subscribe()
+    }
+
+    /// Asks a rule and carries out what it decides.
+    pub(crate) async fn decide(
+        &self,
+        mut rule: impl FnMut(&FarmView, Timestamp) -> Result<Change, Refusal> + Send,
+    ) -> Result<(), FarmError> {
+        for _ in 0..MAX_TRIES {
+            let change = rule(&self.view(), now())?;
+            if self.commit(change).await? {
+                return Ok(());
+            }
+        }
+        Err(FarmError::Busy)
+    }
+
+    /// What a machine gets that asks to boot; auto-adding and the pending list are done already, so
+    /// the answer is `Boot`, `Pending` without a change, or `Refuse`.
+    pub(crate) async fn boot_decision(&self, mac: MacAddress) -> Result<BootDecision, FarmError> {
+        for _ in 0..MAX_TRIES {
+            match farm::boot_decision(&self.view(), mac, now()) {
+                BootDecision::AutoAdd(change) => drop(self.commit(change).await?),
+                BootDecision::Pending { change: Some(change), .. } => drop(self.commit(change).await?),
+                decided => return Ok(decided),
+            }
+        }
+        Err(FarmError::Busy)
+    }
+
+    /// Notes an event. Never waits; where too many come at once the rest is only logged.
+    pub(crate) fn event(&self, event: NewEvent) {
+        tracing::info!(kind = event.kind.id(), subject = %event.subject, "{}", event.message);
+        if self.events.try_send(event).is_err() {
+            tracing::warn!("too many events at once: the last one is only in this log");
+        }
+    }
+
+    /// Writes an event before going on: for the last one, after which nobody writes any more.
+    pub(crate) async fn write_event_now(&self, event: NewEvent) -> Result<(), DbError> {
+        let ops = self.event_ops(vec![event]).collect();
+        self.db.txn(vec![], ops).await.map(drop)
+    }
+
+    /// Commits a change with its events; false where something it relied on has changed.
+    async fn commit(&self, change: Change) -> Result<bool, FarmError> {
+        let Change { preconditions, writes, events } = change;
+        for event in &events {
+            tracing::info!(kind = event.kind.id(), subject = %event.subject, "{}", event.message);
+        }
+        let ops = writes.into_iter().map(op).chain(self.event_ops(events)).collect();
+        let outcome = self.db.txn(preconditions.into_iter().map(compare).collect(), ops).await?;
+        let (revision, committed) = match outcome {
+            TxnOutcome::Committed { revision } => (revision, true),
+            TxnOutcome::Conflict { revision, .. } => (revision, false),
+        };
+        // After a conflict too: the next try must see what was in its way.
+        let mut applied = self.applied.subscribe();
+        match tokio::time::timeout(FOLLOW_PATIENCE, applied.wait_for(|seen| *seen >= revision)).await {
+            Ok(Ok(_)) => Ok(committed),
+            _ => Err(FarmError::Behind),
+        }
+    }
+
+    fn event_ops(&self, events: Vec<NewEvent>) -> impl Iterator<Item = Op> {
+        let at = now();
+        events.into_iter().map(move |event| {
+            let count = self.event_count.fetch_add(1, Ordering::Relaxed);
+            let id = EventId { at, server: self.server.clone(), count };
+            let value = farm::Record::encode(&event.at(id.clone()));
+            Op::Put { key: farm::Key::Event(id).to_string(), value }
+        })
+    }
+}
+
+/// The wall clock, as the rules take it.
+pub(crate) fn now() -> Timestamp {
+    SystemTime::now().into()
+}
+
+fn op(write: Write) -> Op {
+    match write {
+        Write::Put(key, value) => Op::Put { key: key.to_string(), value },
+        Write::Delete(key) => Op::Delete { key: key.to_string() },
+    }
+}
+
+fn compare(precondition: Precondition) -> Compare {
+    let expect = match precondition.expect {
+        Expect::Absent => farm_db::Expect::Absent,
+        Expect::Unchanged(revision) => farm_db::Expect::ModRevision(revision),
+    };
+    Compare { key: precondition.key.to_string(), expect }
+}

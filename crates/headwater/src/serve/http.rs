@@ -1,0 +1,69 @@
+//! The HTTP listener and its routes.
+
+use super::auth;
+use super::shutdown::Shutdown;
+use super::state::Shared;
+use super::{api_error::ApiError, api_routes, page};
+use anyhow::{Context, Result};
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Router, middleware};
+use std::io;
+use std::net::SocketAddr;
+use tokio::net::TcpListener;
+
+/// The largest JSON body in bytes; images are streamed on a route of their own.
+const MAX_BODY: usize = 256 * 1024;
+
+/// Takes the port, or says who could have it.
+pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| anyhow::anyhow!(bind_message(address, &error)))
+}
+
+fn bind_message(address: SocketAddr, error: &io::Error) -> String {
+    let port = address.port();
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "another program has port {port}: `ss -ltnp 'sport = :{port}'` shows it; stop it, or set http.listen"
+        ),
+        io::ErrorKind::PermissionDenied => "ports below 1024 need root: set http.listen".to_owned(),
+        io::ErrorKind::AddrNotAvailable => {
+            format!("{} is no address of this machine: set http.listen", address.ip())
+        }
+        _ => "set http.listen".to_owned(),
+    };
+    format!("cannot listen on {address} (http.listen): {error}\nhint: {hint}")
+}
+
+/// All routes: the API behind its token, the boot endpoints and the status page without one.
+pub(super) fn router(state: &Shared) -> Router {
+    let guarded = api_routes::router()
+        .fallback(unknown_path)
+        .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn_with_state(state.clone(), auth::require_token));
+    Router::new()
+        .nest("/v1", guarded)
+        .route("/", get(page::show))
+        .route(api::paths::HEALTHZ, get(|| async { "ok\n" }))
+        .with_state(state.clone())
+}
+
+async fn unknown_path() -> impl IntoResponse {
+    ApiError::new(StatusCode::NOT_FOUND, "the API has no such path", "is the client newer than the server?")
+}
+
+/// Serves until the stop begins, then lets requests end.
+pub(super) async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) -> Result<()> {
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let stop = shutdown.clone();
+    let served = axum::serve(listener, service).with_graceful_shutdown(async move { stop.wait().await });
+    let too_long = async {
+        shutdown.wait().await;
+        tokio::time::sleep(super::STOP_PATIENCE).await;
+    };
+    tokio::select! {
+        ended = served.into_future() => ended.context("the HTTP listener failed"),
+        () = too_long => Ok(tracing::warn!("some requests did not end in time")),
+    }
+}

@@ -1,0 +1,60 @@
+//! `headwater serve`: start, run until told to stop, stop in order.
+//!
+//! This file is the order of things; each thing is in its own file. `state.rs` is what they share.
+
+mod api_error;
+mod api_routes;
+mod auth;
+mod collections;
+mod devices;
+mod events;
+mod farm;
+mod http;
+mod jobs;
+mod logs;
+mod page;
+mod params;
+mod pending;
+mod shutdown;
+mod state;
+mod token;
+mod views;
+
+use crate::config::Config;
+use anyhow::{Context, Result};
+use shutdown::Shutdown;
+use std::time::Duration;
+
+pub(crate) use logs::LogFormat;
+pub(crate) use state::{API_URL_FILE, TOKEN_FILE};
+
+/// How long requests, sessions and jobs may take to end after a stop was asked for: below
+/// systemd's 90 s, above an import's undoing.
+const STOP_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Serves until SIGTERM or SIGINT.
+pub(crate) fn run(config: Config, log_format: LogFormat) -> Result<()> {
+    logs::init(log_format);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let served = runtime.block_on(serve(config));
+    // Blocking work that ignores its cancellation must not keep the process.
+    runtime.shutdown_timeout(STOP_PATIENCE);
+    served
+}
+
+async fn serve(config: Config) -> Result<()> {
+    let shutdown = Shutdown::new();
+    shutdown.on_signals().context("signals cannot be caught")?;
+    let listener = http::bind(config.http.listen).await?;
+    let state = state::start(config, shutdown.clone()).await?;
+    let url = state.publish_url(&listener)?;
+    tracing::info!(server = %state.server, %url, "headwater serves");
+    // Without systemd there is nobody to notify.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let served = http::serve(listener, http::router(&state), shutdown.clone()).await;
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    shutdown.begin();
+    state.stop(STOP_PATIENCE).await;
+    tracing::info!("headwater stopped");
+    served
+}

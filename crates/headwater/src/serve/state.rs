@@ -1,0 +1,125 @@
+//! What all parts of the server share, and how it comes to be.
+
+use super::farm::{FarmHandle, now};
+use super::jobs::Jobs;
+use super::shutdown::Shutdown;
+use super::token;
+use crate::config::Config;
+use anyhow::{Context, Result};
+use farm::rules::setup::{ServerStarts, server_starts};
+use farm::{EventKind, NewEvent};
+use model::Name;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+
+/// The file in the state directory with the admin's token.
+pub(crate) const TOKEN_FILE: &str = "admin.token";
+/// The file in the state directory that says where the API is, as long as the server runs.
+pub(crate) const API_URL_FILE: &str = "api.url";
+const DATABASE_FILE: &str = "farm.db";
+
+/// The server's state, shared by all of its tasks.
+pub(crate) type Shared = Arc<AppState>;
+
+/// What all parts of the server share.
+pub(crate) struct AppState {
+    pub(crate) config: Config,
+    pub(crate) server: Name,
+    pub(crate) farm: Arc<FarmHandle>,
+    pub(crate) jobs: Arc<Jobs>,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) started: Instant,
+}
+
+/// Opens everything that the server needs and writes what the farm lacks.
+pub(super) async fn start(config: Config, shutdown: Shutdown) -> Result<Shared> {
+    let state_dir = config.server.state_dir.clone();
+    let cannot =
+        || format!("the state directory {} cannot be made\nhint: set server.state_dir", state_dir.display());
+    // Nobody else reads the database, which has the token's hash in it.
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&state_dir).with_context(cannot)?;
+    let database = state_dir.join(DATABASE_FILE);
+    let db = tokio::task::spawn_blocking(move || farm_db::Sqlite::open(&database)).await??;
+    let server = config.server.name.clone();
+    let farm = FarmHandle::start(Arc::new(db), server.clone(), shutdown.clone()).await?;
+    write_setup(&farm, &config).await?;
+    let state = Arc::new(AppState {
+        server,
+        farm,
+        jobs: Arc::new(Jobs::default()),
+        shutdown,
+        started: Instant::now(),
+        config,
+    });
+    let message = format!("server {} started, version {}", state.server, env!("CARGO_PKG_VERSION"));
+    state.farm.event(NewEvent::new(EventKind::ServerStarted, &state.server, message));
+    Ok(state)
+}
+
+async fn write_setup(farm: &FarmHandle, config: &Config) -> Result<()> {
+    let path = config.server.state_dir.join(TOKEN_FILE);
+    let stored = farm.view().admin_token.as_ref().map(|token| token.hash.clone());
+    let new_token_hash = match token::is_current(&path, stored.as_deref()) {
+        true => None,
+        false => {
+            tracing::info!(path = %path.display(), "wrote a new admin token");
+            Some(token::create(&path).with_context(|| format!("{} cannot be written", path.display()))?)
+        }
+    };
+    let path = |store: &crate::config::StoreConfig| store.path.display().to_string();
+    let stores = config.stores.iter().map(|store| (store.name.clone(), path(store))).collect();
+    let starts = ServerStarts { server: config.server.name.clone(), stores, new_token_hash };
+    farm.decide(|view, now| Ok(server_starts(view, starts.clone(), now))).await?;
+    Ok(())
+}
+
+impl AppState {
+    /// Writes where the API is, for commands on this machine; answers the URL.
+    pub(super) fn publish_url(&self, listener: &TcpListener) -> Result<String> {
+        let mut address = listener.local_addr()?;
+        if address.ip().is_unspecified() {
+            address.set_ip(match address.is_ipv4() {
+                true => std::net::Ipv4Addr::LOCALHOST.into(),
+                false => std::net::Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        let url = format!("http://{address}");
+        let path = self.url_file();
+        let staged = path.with_extension("new");
+        std::fs::write(&staged, &url)
+            .and_then(|()| std::fs::rename(&staged, &path))
+            .with_context(|| format!("{} cannot be written", path.display()))?;
+        Ok(url)
+    }
+
+    /// Lets jobs end and notes the stop.
+    pub(super) async fn stop(&self, patience: Duration) {
+        self.jobs.cancel_all();
+        if tokio::time::timeout(patience, self.jobs.all_ended()).await.is_err() {
+            tracing::warn!("some jobs did not end in time; what they left is removed at the next start");
+        }
+        let event = NewEvent::new(EventKind::ServerStopped, &self.server, "the server stopped");
+        if let Err(error) = self.farm.write_event_now(event).await {
+            tracing::warn!(%error, "the stop is only in this log");
+        }
+        // Nobody needs it any more; a file left behind says a port where nobody listens.
+        let _ = std::fs::remove_file(self.url_file());
+    }
+
+    fn url_file(&self) -> PathBuf {
+        self.config.server.state_dir.join(API_URL_FILE)
+    }
+
+    /// How long the server has been running.
+    pub(crate) fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// The wall clock in milliseconds, for views.
+    pub(crate) fn now_ms(&self) -> u64 {
+        now().0
+    }
+}

@@ -1,0 +1,140 @@
+//! From records to what the API shows.
+
+use super::state::AppState;
+use api::{
+    CollectionView, DeviceView, EventView, PendingView, ServerView, StatusView, VDiskView, VersionView,
+};
+use farm::{
+    Bootable, Collection, Device, Event, EventId, FarmView, PendingDevice, PendingState, Server, Severity,
+    VDisk, Version,
+};
+use model::{MacAddress, Name};
+use std::collections::HashMap;
+
+/// How many sessions each device has on this server.
+pub(super) type SessionCounts = HashMap<MacAddress, u32>;
+
+pub(super) fn sessions_by_mac(_state: &AppState) -> SessionCounts {
+    SessionCounts::new()
+}
+
+pub(super) fn device(view: &FarmView, device: &Device, sessions: &SessionCounts) -> DeviceView {
+    DeviceView {
+        name: device.name.clone(),
+        mac: device.mac,
+        collection: device.collection.clone(),
+        assigned_vdisk: device.vdisk.clone(),
+        vdisk: view.vdisk_of(device).cloned(),
+        disabled: device.disabled,
+        not_booting: farm::rules::boot::why_not_booting(view, device),
+        sessions: sessions.get(&device.mac).copied().unwrap_or(0),
+        created_ms: device.created.0,
+    }
+}
+
+pub(super) fn collection(view: &FarmView, collection: &Collection) -> CollectionView {
+    let devices = view.devices.values().filter(|device| device.collection == collection.name).count();
+    let naming = &collection.naming;
+    CollectionView {
+        name: collection.name.clone(),
+        vdisk: collection.vdisk.clone(),
+        cache_limit_bytes: collection.write_cache.limit_bytes,
+        when_full: match collection.write_cache.when_full {
+            farm::WhenFull::RefuseWrites => api::WhenFull::RefuseWrites,
+            farm::WhenFull::Reboot => api::WhenFull::Reboot,
+        },
+        boot_args: collection.boot_args.clone(),
+        prefix: naming.prefix.clone(),
+        digits: naming.digits,
+        suffix: naming.suffix.clone(),
+        next_name: naming.name(naming.next),
+        auto_add: collection.auto_add,
+        devices: count(devices),
+    }
+}
+
+pub(super) fn pending(pending: &PendingDevice) -> PendingView {
+    PendingView {
+        mac: pending.mac,
+        first_seen_ms: pending.first_seen.0,
+        last_seen_ms: pending.last_seen.0,
+        rejected: pending.state == PendingState::Rejected,
+    }
+}
+
+pub(super) fn vdisk(view: &FarmView, vdisk: &VDisk) -> VDiskView {
+    VDiskView {
+        name: vdisk.name.clone(),
+        store: vdisk.store.clone(),
+        size_bytes: vdisk.size.bytes(),
+        created_ms: vdisk.created.0,
+        versions: view.versions_of(&vdisk.name).map(|found| version(found)).collect(),
+    }
+}
+
+fn version(version: &Version) -> VersionView {
+    let (kernel, not_bootable) = match &version.boot {
+        Bootable::Linux { kernel_version, .. } => (Some(kernel_version.clone()), None),
+        Bootable::No { reason } => (None, Some(reason.clone())),
+    };
+    VersionView {
+        number: version.number.0,
+        access: version.access,
+        root: version.root,
+        size_bytes: version.size.bytes(),
+        data_bytes: version.data_bytes,
+        kernel,
+        not_bootable,
+        comment: version.comment.clone(),
+        created_ms: version.created.0,
+        created_by: version.created_by.clone(),
+    }
+}
+
+pub(super) fn server(server: &Server, this: &Name) -> ServerView {
+    ServerView {
+        name: server.name.clone(),
+        site: server.site.clone(),
+        this: server.name == *this,
+        created_ms: server.created.0,
+    }
+}
+
+pub(super) fn event(id: &EventId, event: &Event) -> EventView {
+    EventView {
+        id: id.to_string(),
+        at_ms: event.at.0,
+        kind: event.kind.id().to_owned(),
+        severity: match event.severity {
+            Severity::Info => "info",
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+        }
+        .to_owned(),
+        subject: event.subject.clone(),
+        message: event.message.clone(),
+        server: event.server.clone(),
+    }
+}
+
+pub(super) fn status(state: &AppState) -> StatusView {
+    let view = state.farm.view();
+    let unnamed = || state.server.clone();
+    StatusView {
+        server: state.server.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        farm: view.farm.as_ref().map_or_else(unnamed, |farm| farm.name.clone()),
+        uptime_s: state.uptime().as_secs(),
+        revision: view.revision,
+        vdisks: count(view.vdisks.len()),
+        devices: count(view.devices.len()),
+        collections: count(view.collections.len()),
+        pending: count(view.pending.len()),
+        sessions: sessions_by_mac(state).values().sum(),
+        jobs: count(state.jobs.running()),
+    }
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}

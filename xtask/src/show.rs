@@ -1,0 +1,129 @@
+//! `cargo xtask show [NAME]`: measures one of the project's claims on this machine.
+//!
+//! Each prints what it found as its last line and fails where the bar is missed. The last known
+//! figures stand in `docs/evidence.md`, one row for each name (`cargo xtask tidy` compares).
+
+use crate::packages::{self, Purpose};
+use crate::process::{cargo, exists, run};
+use crate::{image, lab};
+use anyhow::{Context, Result};
+use std::process::Command;
+use std::time::Instant;
+
+/// One claim.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    /// Its name on the command line.
+    pub(crate) name: &'static str,
+    about: &'static str,
+    means: Means,
+}
+
+/// How a claim is measured.
+#[derive(Debug)]
+enum Means {
+    /// The lab with two machines.
+    Lab,
+    /// The tests whose names match, of one package.
+    Tests { package: &'static str, filter: &'static str },
+    /// A program in `benches`, which prints its figure itself.
+    Bench,
+}
+
+/// All claims.
+pub(crate) const CLAIMS: &[Claim] = &[
+    claim("lab-once", "two diskless machines boot, write, reboot, and their writes are gone", Means::Lab),
+    claim(
+        "boot-matrix",
+        "every boot path, initrd and rule for unknown devices, on machines in namespaces",
+        Means::Tests { package: "headwater-e2e", filter: "boot_matrix" },
+    ),
+    claim("nbd-identity", "clients that we did not write read the imported bytes over NBD", Means::Bench),
+    claim("nbd-peers", "NBD against nbdkit, qemu-nbd and nbd-server", Means::Bench),
+    claim("import-kill", "kill -9 at a hundred random moments of an import loses nothing", Means::Bench),
+    claim("import-peers", "import against qemu-img convert", Means::Bench),
+    claim(
+        "bad-input",
+        "damaged images, wrong addresses, missing packages: a clear message, nothing lost",
+        Means::Tests { package: "headwater-e2e", filter: "bad_input" },
+    ),
+];
+
+const fn claim(name: &'static str, about: &'static str, means: Means) -> Claim {
+    Claim { name, about, means }
+}
+
+impl Claim {
+    /// Finds a claim by its name.
+    pub(crate) fn named(name: &str) -> Option<&'static Self> {
+        CLAIMS.iter().find(|claim| claim.name == name)
+    }
+
+    /// Sets up, measures, prints the figure; fails where the bar is missed.
+    pub(crate) fn show(&self) -> Result<()> {
+        packages::install(Purpose::Test)?;
+        match self.means {
+            Means::Lab => show_lab(self.name),
+            Means::Tests { package, filter } => show_tests(self.name, package, filter),
+            Means::Bench => run(cargo()
+                .args(["run", "--release", "--quiet", "--package", "headwater-benches", "--bin"])
+                .arg(self.name)),
+        }
+    }
+}
+
+/// Prints all claims with their last known figures.
+pub(crate) fn list() -> Result<()> {
+    let evidence = std::fs::read_to_string("docs/evidence.md").context("docs/evidence.md")?;
+    for claim in CLAIMS {
+        println!("{:14} {}", claim.name, claim.about);
+        println!("{:14} last known: {}", "", figure(&evidence, claim.name).unwrap_or("none"));
+    }
+    Ok(())
+}
+
+/// The second cell of the row that begins with the name in backticks.
+pub(crate) fn figure<'a>(evidence: &'a str, name: &str) -> Option<&'a str> {
+    let head = format!("| `{name}` |");
+    let row = evidence.lines().find_map(|line| line.strip_prefix(&head))?;
+    row.split('|').next().map(str::trim).filter(|cell| !cell.is_empty())
+}
+
+fn show_lab(name: &str) -> Result<()> {
+    let began = Instant::now();
+    lab::run(&["--once".into()])?;
+    let took = began.elapsed().as_secs_f64();
+    println!("{name}: two machines booted, wrote, rebooted clean in {took:.0} s, set-up included");
+    Ok(())
+}
+
+fn show_tests(name: &str, package: &str, filter: &str) -> Result<()> {
+    image::make_all()?;
+    let began = Instant::now();
+    let mut command = tests_command(package, filter);
+    run(&mut command).with_context(|| format!("{name}: missed"))?;
+    println!("{name}: all tests passed in {:.0} s", began.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn tests_command(package: &str, filter: &str) -> Command {
+    let mut command = crate::check::in_user_namespace();
+    match exists("cargo-nextest") {
+        true => command.args(["nextest", "run", "--package", package, "--test", filter]),
+        false => command.args(["test", "--package", package, "--test", filter]),
+    };
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_figure_is_the_cell_after_the_name() {
+        let evidence = "| claim | figure |\n|---|---|\n| `lab-once` | 95 s | quiet |\n| `x` | |\n";
+        assert_eq!(figure(evidence, "lab-once"), Some("95 s"));
+        assert_eq!(figure(evidence, "x"), None);
+        assert_eq!(figure(evidence, "y"), None);
+    }
+}
