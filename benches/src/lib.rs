@@ -1,1 +1,7 @@
-//! Skeleton.
+//! What the measurements share: a disk image with real content, children and their CPU time.
+//!
+//! Each binary measures us and the peers interleaved in one run, prints a table, and ends with one
+//! line; it exits non-zero where the bar is missed.
+
+pub mod child;
+pub mod real_image;
