@@ -1,0 +1,52 @@
+//! The gathered send: the only `unsafe` of this crate.
+//!
+//! `sendmsg` takes addresses that Rust must not follow (mapped files may shrink under us); the
+//! kernel answers EFAULT where one cannot be read.
+#![expect(unsafe_code, reason = "sendmsg from addresses that must not become references")]
+
+use rustix::io::Errno;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// The most pieces that one call takes (UIO_MAXIOV).
+pub(crate) const MAX_PIECES: usize = 1024;
+
+/// The pieces of one send; reused, so that a send allocates nothing.
+pub(crate) struct Gather {
+    pieces: Vec<libc::iovec>,
+}
+
+impl Gather {
+    pub(crate) fn new() -> Self {
+        Self { pieces: Vec::with_capacity(MAX_PIECES) }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.pieces.clear();
+    }
+
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.pieces.len() >= MAX_PIECES
+    }
+
+    /// Adds `len` bytes at `address`, which stay there until [`Gather::send`] has returned.
+    #[inline]
+    pub(crate) fn push(&mut self, address: usize, len: usize) {
+        self.pieces.push(libc::iovec { iov_base: address as *mut libc::c_void, iov_len: len });
+    }
+
+    /// Sends as much as the socket takes now; EAGAIN where that is nothing.
+    pub(crate) fn send(&mut self, socket: BorrowedFd<'_>) -> Result<usize, Errno> {
+        // SAFETY: all zeros is a valid msghdr: no name, no pieces, no control data.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_iov = self.pieces.as_mut_ptr();
+        message.msg_iovlen = self.pieces.len();
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // SAFETY: the kernel only reads, and checks every address; the pieces outlive the call.
+        let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &message, flags) };
+        usize::try_from(sent).map_err(|_| {
+            let code = std::io::Error::last_os_error().raw_os_error();
+            Errno::from_raw_os_error(code.unwrap_or(libc::EIO))
+        })
+    }
+}

@@ -1,0 +1,5 @@
+//! The server as clients see it, over real sockets.
+
+mod bad_clients;
+mod serving;
+mod support;
