@@ -15,6 +15,7 @@ mod memory_disk;
 pub mod ram_cache;
 mod range;
 mod residency;
+mod version_disk;
 
 pub use block_io::{Access, BlockError, BlockIo, Extent, ExtentKind, Geometry, MappedSlice, Piece};
 pub use delayed::Delayed;
@@ -24,3 +25,4 @@ pub use mapped_cache::MappedCache;
 pub use mapping::copy_mapped;
 pub use memory_disk::MemoryDisk;
 pub use ram_cache::{CacheFill, RamCache};
+pub use version_disk::VersionDisk;

@@ -30,9 +30,8 @@ impl VersionDisk {
     /// Maps the layers of `version`; what is mapped at once is bounded by `cache`.
     pub fn open(version: Arc<StoredVersion>, cache: &Arc<MappedCache>) -> io::Result<Self> {
         let size = version.size().bytes();
-        let map = |layer: &Arc<store::Layer>| {
-            MappedFile::new(layer.file().try_clone()?, size, Arc::clone(cache))
-        };
+        let map =
+            |layer: &Arc<store::Layer>| MappedFile::new(layer.file().try_clone()?, size, Arc::clone(cache));
         let layers = version.layers().iter().map(map).collect::<io::Result<_>>()?;
         Ok(Self { version, layers })
     }
@@ -149,4 +148,42 @@ impl BlockIo for VersionDisk {
 
 fn missing(offset: u64) -> BlockError {
     BlockError::Io(format!("the chunk at byte {offset} is not on this server"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract;
+    use store::{ImportOptions, Quiet, Store};
+
+    /// A disk with data, zero chunks and a partial last chunk, imported into a store.
+    fn imported(directory: &std::path::Path) -> (VersionDisk, Vec<u8>) {
+        let mut bytes: Vec<u8> =
+            (0..3_000_320u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        bytes[300_000..1_200_000].fill(0);
+        let store = Store::open(directory).unwrap();
+        let options = ImportOptions { reserve_bytes: 0, ..ImportOptions::default() };
+        let imported = store.import_stream(&mut &bytes[..], None, &options, &Quiet).unwrap();
+        let version = store.version(&imported.root).unwrap();
+        (VersionDisk::open(version, &MappedCache::new(1 << 30)).unwrap(), bytes)
+    }
+
+    #[test]
+    fn it_keeps_the_contract_of_a_read_only_disk() {
+        let directory = tempfile::tempdir().unwrap();
+        let (disk, bytes) = imported(directory.path());
+        contract::read_only(&disk, &bytes);
+    }
+
+    #[test]
+    fn chunks_of_zeros_are_neither_stored_nor_mapped() {
+        let directory = tempfile::tempdir().unwrap();
+        let (disk, _) = imported(directory.path());
+        let mut pieces = Vec::new();
+        assert!(disk.read_resident(ByteRange::new(400_000, 300_000), &mut pieces));
+        assert!(matches!(pieces[..], [Piece::Zero(300_000)]));
+        let extents = disk.extents(ByteRange::new(0, 3_000_320), 9).unwrap();
+        assert_eq!(extents.len(), 3);
+        assert_eq!(extents[1].kind, ExtentKind::Hole);
+    }
 }
