@@ -2,7 +2,7 @@
 
 use crate::event::EventId;
 use crate::record::RecordError;
-use model::{MacAddress, Name, VersionNumber};
+use model::{MacAddress, Name, Root, VersionNumber};
 use std::fmt;
 use std::str::FromStr;
 
@@ -31,6 +31,8 @@ pub enum Key {
     Mac(MacAddress),
     /// A [`crate::PendingDevice`].
     Pending(MacAddress),
+    /// A [`crate::Doomed`] content.
+    Doomed(Root),
     /// An [`crate::Event`].
     Event(EventId),
     /// A [`Guard`].
@@ -66,6 +68,7 @@ impl fmt::Display for Key {
             Self::Device(name) => write!(f, "/devices/{name}"),
             Self::Mac(mac) => write!(f, "/macs/{mac}"),
             Self::Pending(mac) => write!(f, "/pending/{mac}"),
+            Self::Doomed(root) => write!(f, "/doomed/{root}"),
             Self::Event(id) => write!(f, "/events/{id}"),
             Self::Guard(Guard::VDisk(name)) => write!(f, "/guards/vdisks/{name}"),
             Self::Guard(Guard::Collection(name)) => write!(f, "/guards/collections/{name}"),
@@ -97,6 +100,7 @@ fn parse(text: &str) -> Option<Key> {
         ["devices", part] => Key::Device(name(part)?),
         ["macs", mac] => Key::Mac(mac.parse().ok()?),
         ["pending", mac] => Key::Pending(mac.parse().ok()?),
+        ["doomed", root] => Key::Doomed(root.parse().ok()?),
         ["events", id] => Key::Event(id.parse().ok()?),
         ["guards", "vdisks", part] => Key::Guard(Guard::VDisk(name(part)?)),
         ["guards", "collections", part] => Key::Guard(Guard::Collection(name(part)?)),
@@ -123,6 +127,7 @@ mod tests {
             "/devices/a",
             "/macs/52:54:00:12:34:56",
             "/pending/52:54:00:12:34:56",
+            &format!("/doomed/{}", "0a".repeat(32)),
             "/events/00001763836262123-srv-7",
             "/guards/vdisks/a",
             "/guards/collections/a",

@@ -29,5 +29,5 @@ pub use record::{FormatRevision, Record, RecordError};
 pub use rules::boot::{Boot, BootDecision, boot_decision};
 pub use timestamp::Timestamp;
 pub use topology::{AdminToken, Farm, Server, Site, Store};
-pub use vdisk::{Bootable, VDisk, Version};
+pub use vdisk::{Bootable, Doomed, VDisk, Version};
 pub use view::{FarmView, Stored};

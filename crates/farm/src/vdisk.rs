@@ -67,5 +67,19 @@ pub enum Bootable {
     },
 }
 
+/// The content of a deleted version, which the store is still to delete.
+///
+/// Written with the deletion, removed when the bytes are gone: a server that dies in between goes
+/// on at its next start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Doomed {
+    /// The format of this record.
+    pub revision: FormatRevision,
+    /// The store that has it.
+    pub store: Name,
+}
+
+impl Record for Doomed {}
 impl Record for VDisk {}
 impl Record for Version {}

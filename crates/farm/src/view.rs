@@ -6,8 +6,8 @@ use crate::event::{Event, EventId};
 use crate::key::{Guard, Key};
 use crate::record::{Record, RecordError};
 use crate::topology::{AdminToken, Farm, Server, Site, Store};
-use crate::vdisk::{VDisk, Version};
-use model::{AccessMode, MacAddress, Name, VersionNumber};
+use crate::vdisk::{Doomed, VDisk, Version};
+use model::{AccessMode, MacAddress, Name, Root, VersionNumber};
 use std::collections::BTreeMap;
 
 /// A record and the revision it was last written at.
@@ -53,6 +53,8 @@ pub struct FarmView {
     pub macs: BTreeMap<MacAddress, Stored<Name>>,
     /// The MAC addresses that wait for an admin.
     pub pending: BTreeMap<MacAddress, Stored<PendingDevice>>,
+    /// The contents that stores are still to delete.
+    pub doomed: BTreeMap<Root, Stored<Doomed>>,
     /// The newest events, oldest first.
     pub events: BTreeMap<EventId, Stored<Event>>,
     /// The revisions of the guards.
@@ -85,6 +87,7 @@ impl FarmView {
             Key::Device(name) => table!(devices, key, name),
             Key::Mac(mac) => table!(macs, key, mac),
             Key::Pending(mac) => table!(pending, key, mac),
+            Key::Doomed(root) => table!(doomed, key, root),
             Key::Event(id) => table!(events, key, id),
             Key::Guard(guard) => drop(self.guards.insert(guard, mod_revision)),
         }
@@ -105,6 +108,7 @@ impl FarmView {
             Key::Device(name) => drop(self.devices.remove(&name)),
             Key::Mac(mac) => drop(self.macs.remove(&mac)),
             Key::Pending(mac) => drop(self.pending.remove(&mac)),
+            Key::Doomed(root) => drop(self.doomed.remove(&root)),
             Key::Event(id) => drop(self.events.remove(&id)),
             Key::Guard(guard) => drop(self.guards.remove(&guard)),
         }
@@ -131,6 +135,11 @@ impl FarmView {
     pub fn vdisk_of<'a>(&'a self, device: &'a Device) -> Option<&'a Name> {
         let collection = || self.collections.get(&device.collection);
         device.vdisk.as_ref().or_else(|| collection()?.record.vdisk.as_ref())
+    }
+
+    /// Whether any version has this content: then it must stay.
+    pub fn names(&self, root: Root) -> bool {
+        self.versions.values().any(|version| version.root == root)
     }
 
     /// The revision of a guard, if it was ever written.

@@ -1,11 +1,11 @@
 //! Registering and deleting vDisks.
 
-use crate::change::{Change, Refusal, RefusalKind};
+use crate::change::{Change, Refusal, RefusalKind, Write};
 use crate::event::{EventKind, NewEvent};
 use crate::key::{Guard, Key};
 use crate::record::FormatRevision;
 use crate::timestamp::Timestamp;
-use crate::vdisk::{Bootable, VDisk, Version};
+use crate::vdisk::{Bootable, Doomed, VDisk, Version};
 use crate::view::FarmView;
 use model::{AccessMode, DiskSize, Name, Root, VersionNumber};
 
@@ -116,9 +116,32 @@ pub fn delete(view: &FarmView, name: &Name, sessions: &[String]) -> Result<Chang
     change.delete(Key::Guard(Guard::VDisk(name.clone())));
     for version in view.versions_of(name) {
         change.delete(Key::Version(name.clone(), version.number));
+        doom(view, &mut change, vdisk, version.root);
     }
     change.event(NewEvent::new(EventKind::VDiskDeleted, name, format!("vDisk {name} was deleted")));
     Ok(change)
+}
+
+/// Marks the content of a deleted version, unless another vDisk has the same.
+fn doom(view: &FarmView, change: &mut Change, vdisk: &VDisk, root: Root) {
+    let kept = view.versions.values().any(|version| version.root == root && version.vdisk != vdisk.name);
+    let key = Key::Doomed(root);
+    let marked = change.writes.iter().any(|write| matches!(write, Write::Put(marked, _) if *marked == key));
+    if !kept && !marked {
+        change.put(key, &Doomed { revision: FormatRevision, store: vdisk.store.clone() });
+    }
+}
+
+/// Notes that the bytes of contents are gone from their store, or must stay after all.
+pub fn swept(view: &FarmView, roots: &[Root]) -> Change {
+    let mut change = Change::default();
+    for root in roots {
+        if let Some(seen) = view.doomed.get(root) {
+            change.unchanged(Key::Doomed(*root), seen);
+            change.delete(Key::Doomed(*root));
+        }
+    }
+    change
 }
 
 fn in_use(name: &Name, why: String, hint: &str) -> Refusal {

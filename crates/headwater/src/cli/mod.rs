@@ -4,6 +4,7 @@
 //! not reachable, 130 stopped by Ctrl-C.
 
 pub(crate) mod commands;
+mod job;
 mod output;
 
 use crate::client::{Client, ClientError, Target};
@@ -50,6 +51,9 @@ enum Command {
     /// Shows and checks the server's configuration
     #[command(subcommand)]
     Config(commands::config::Config),
+    /// vDisks: what the devices boot
+    #[command(subcommand, name = "vdisk")]
+    VDisk(commands::vdisk::VDisk),
     /// Devices: the diskless machines
     #[command(subcommand)]
     Device(commands::device::Device),
@@ -62,6 +66,9 @@ enum Command {
     /// The servers of the farm
     #[command(subcommand)]
     Server(commands::server::Server),
+    /// Where the vDisks lie
+    #[command(subcommand)]
+    Store(commands::store::Store),
     /// What happened in the farm
     Events(commands::events::Events),
     /// How the server and the farm stand
@@ -100,10 +107,12 @@ fn run(global: Global, command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(serve) => serve.run(state_dir),
         Command::Config(config) => config.run(),
+        Command::VDisk(vdisk) => block_on(vdisk.run(&context()?)),
         Command::Device(device) => block_on(device.run(&context()?)),
         Command::Collection(collection) => block_on(collection.run(&context()?)),
         Command::Pending(pending) => block_on(pending.run(&context()?)),
         Command::Server(server) => block_on(server.run(&context()?)),
+        Command::Store(store) => block_on(store.run(&context()?)),
         Command::Events(events) => block_on(events.run(&context()?)),
         Command::Status => block_on(commands::status::run(&context()?)),
     }

@@ -138,7 +138,7 @@ impl Jobs {
 
     /// Asks every job to stop.
     pub(crate) fn cancel_all(&self) {
-        self.lock().jobs.values().for_each(|job| job.cancel());
+        self.lock().jobs.values().for_each(|job| job.cancel_unless_ended());
     }
 
     /// Waits until no job is at work.
@@ -190,6 +190,21 @@ impl Job {
         while progress.samples.len() > MAX_SAMPLES || old(progress.samples.get(1)) {
             progress.samples.pop_front();
         }
+    }
+
+    /// Asks it to stop, unless that is too late.
+    pub(crate) fn cancel_unless_ended(&self) {
+        if !self.has_ended() {
+            self.cancel();
+        }
+    }
+
+    /// Waits until it has ended.
+    pub(crate) async fn ended(&self, jobs: &Jobs) -> JobView {
+        let mut running = jobs.running.subscribe();
+        // The number of running jobs changes after a job's end was noted.
+        let _ = running.wait_for(|_| self.has_ended()).await;
+        self.view()
     }
 
     fn has_ended(&self) -> bool {

@@ -5,11 +5,13 @@
 mod api_error;
 mod api_routes;
 mod auth;
+mod body_reader;
 mod collections;
 mod devices;
 mod events;
 mod farm;
 mod http;
+mod imports;
 mod jobs;
 mod logs;
 mod page;
@@ -17,7 +19,10 @@ mod params;
 mod pending;
 mod shutdown;
 mod state;
+mod stores;
 mod token;
+mod vdisk_export;
+mod vdisks;
 mod views;
 
 use crate::config::Config;

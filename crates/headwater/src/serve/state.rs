@@ -3,6 +3,7 @@
 use super::farm::{FarmHandle, now};
 use super::jobs::Jobs;
 use super::shutdown::Shutdown;
+use super::stores::Stores;
 use super::token;
 use crate::config::Config;
 use anyhow::{Context, Result};
@@ -29,6 +30,7 @@ pub(crate) struct AppState {
     pub(crate) config: Config,
     pub(crate) server: Name,
     pub(crate) farm: Arc<FarmHandle>,
+    pub(crate) stores: Stores,
     pub(crate) jobs: Arc<Jobs>,
     pub(crate) shutdown: Shutdown,
     pub(crate) started: Instant,
@@ -46,9 +48,11 @@ pub(super) async fn start(config: Config, shutdown: Shutdown) -> Result<Shared> 
     let server = config.server.name.clone();
     let farm = FarmHandle::start(Arc::new(db), server.clone(), shutdown.clone()).await?;
     write_setup(&farm, &config).await?;
+    let stores = open_stores(&config, &farm).await?;
     let state = Arc::new(AppState {
         server,
         farm,
+        stores,
         jobs: Arc::new(Jobs::default()),
         shutdown,
         started: Instant::now(),
@@ -57,6 +61,16 @@ pub(super) async fn start(config: Config, shutdown: Shutdown) -> Result<Shared> 
     let message = format!("server {} started, version {}", state.server, env!("CARGO_PKG_VERSION"));
     state.farm.event(NewEvent::new(EventKind::ServerStarted, &state.server, message));
     Ok(state)
+}
+
+async fn open_stores(config: &Config, farm: &FarmHandle) -> Result<Stores> {
+    let configs = config.stores.clone();
+    let stores = tokio::task::spawn_blocking(move || Stores::open(&configs)).await??;
+    for share in stores.all() {
+        share.settle(farm).await;
+        share.report_missing(farm);
+    }
+    Ok(stores)
 }
 
 async fn write_setup(farm: &FarmHandle, config: &Config) -> Result<()> {

@@ -1,8 +1,10 @@
 //! From records to what the API shows.
 
 use super::state::AppState;
+use super::stores::Share;
 use api::{
-    CollectionView, DeviceView, EventView, PendingView, ServerView, StatusView, VDiskView, VersionView,
+    CollectionView, DeviceView, EventView, PendingView, ServerView, StatusView, StoreView, VDiskView,
+    VersionView,
 };
 use farm::{
     Bootable, Collection, Device, Event, EventId, FarmView, PendingDevice, PendingState, Server, Severity,
@@ -16,6 +18,11 @@ pub(super) type SessionCounts = HashMap<MacAddress, u32>;
 
 pub(super) fn sessions_by_mac(_state: &AppState) -> SessionCounts {
     SessionCounts::new()
+}
+
+/// The open sessions that read a vDisk, for people.
+pub(super) fn sessions_of(_state: &AppState, _vdisk: &Name) -> Vec<String> {
+    Vec::new()
 }
 
 pub(super) fn device(view: &FarmView, device: &Device, sessions: &SessionCounts) -> DeviceView {
@@ -89,6 +96,19 @@ fn version(version: &Version) -> VersionView {
         created_ms: version.created.0,
         created_by: version.created_by.clone(),
     }
+}
+
+pub(super) fn store(view: &FarmView, share: &Share) -> Result<StoreView, store::StoreError> {
+    let space = share.store.space()?;
+    let vdisks = view.vdisks.values().filter(|vdisk| vdisk.store == share.name).count();
+    Ok(StoreView {
+        name: share.name.clone(),
+        path: share.path.display().to_string(),
+        total_bytes: space.total,
+        free_bytes: space.free,
+        used_bytes: space.used,
+        vdisks: count(vdisks),
+    })
 }
 
 pub(super) fn server(server: &Server, this: &Name) -> ServerView {

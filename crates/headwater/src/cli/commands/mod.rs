@@ -8,3 +8,5 @@ pub(crate) mod pending;
 pub(crate) mod serve;
 pub(crate) mod server;
 pub(crate) mod status;
+pub(crate) mod store;
+pub(crate) mod vdisk;

@@ -1,0 +1,112 @@
+//! `headwater vdisk list|show|import|export|delete`
+
+mod export;
+mod import;
+
+use crate::cli::Context;
+use crate::cli::output::{bytes, time_of};
+use api::{VDiskView, VersionView, paths};
+use clap::{Subcommand, ValueEnum};
+use model::Name;
+use reqwest::Method;
+
+/// vDisks: what the devices boot.
+#[derive(Subcommand)]
+pub(crate) enum VDisk {
+    /// Lists all vDisks
+    List,
+    /// Shows one vDisk and its versions
+    Show {
+        /// The vDisk's name
+        name: Name,
+    },
+    /// Makes a vDisk of a disk image
+    Import(import::Import),
+    /// Writes a vDisk into a file
+    Export(export::Export),
+    /// Deletes a vDisk and all its versions
+    Delete {
+        /// The vDisk's name
+        name: Name,
+    },
+}
+
+/// The format of an image file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// The disk's bytes, nothing else
+    Raw,
+    /// QEMU's copy-on-write format
+    Qcow2,
+}
+
+impl From<Format> for api::ImageFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Raw => Self::Raw,
+            Format::Qcow2 => Self::Qcow2,
+        }
+    }
+}
+
+impl VDisk {
+    pub(crate) async fn run(self, context: &Context) -> anyhow::Result<()> {
+        match self {
+            Self::List => list(context).await,
+            Self::Show { name } => show(context, &find(context, &name).await?),
+            Self::Import(import) => import.run(context).await,
+            Self::Export(export) => export.run(context).await,
+            Self::Delete { name } => {
+                context.client.act(Method::DELETE, &paths::fill(paths::VDISK, &name)).await?;
+                context.output.done(&format!("vDisk {name} is deleted"))
+            }
+        }
+    }
+}
+
+async fn find(context: &Context, name: &Name) -> anyhow::Result<VDiskView> {
+    Ok(context.client.get(&paths::fill(paths::VDISK, name)).await?)
+}
+
+async fn list(context: &Context) -> anyhow::Result<()> {
+    let vdisks: Vec<VDiskView> = context.client.get(paths::VDISKS).await?;
+    context.output.list(&vdisks, &["name", "version", "access", "size", "data", "kernel"], |vdisk| {
+        let newest = vdisk.versions.last();
+        let of = |field: fn(&VersionView) -> String| newest.map(field).unwrap_or_default();
+        vec![
+            vdisk.name.to_string(),
+            of(|version| version.number.to_string()),
+            of(|version| version.access.to_string()),
+            bytes(vdisk.size_bytes),
+            of(|version| bytes(version.data_bytes)),
+            of(kernel),
+        ]
+    })
+}
+
+fn kernel(version: &VersionView) -> String {
+    let not_bootable = || version.not_bootable.as_ref().map(|_| "none: cannot be booted".to_owned());
+    version.kernel.clone().or_else(not_bootable).unwrap_or_default()
+}
+
+/// Prints a vDisk, also one that was just imported.
+fn show(context: &Context, vdisk: &VDiskView) -> anyhow::Result<()> {
+    context.output.one(vdisk, |vdisk| {
+        let mut fields = vec![
+            ("name", vdisk.name.to_string()),
+            ("store", vdisk.store.to_string()),
+            ("size", format!("{} ({} bytes)", bytes(vdisk.size_bytes), vdisk.size_bytes)),
+            ("created", time_of(vdisk.created_ms)),
+        ];
+        for version in &vdisk.versions {
+            fields.push(("version", format!("{} ({})", version.number, version.access)));
+            fields.push(("  root", version.root.to_string()));
+            fields.push(("  data", bytes(version.data_bytes)));
+            fields.push(("  kernel", kernel(version)));
+            fields.extend(version.not_bootable.clone().map(|reason| ("  why", reason)));
+            fields.extend((!version.comment.is_empty()).then(|| ("  comment", version.comment.clone())));
+            fields.push(("  created", format!("{} by {}", time_of(version.created_ms), version.created_by)));
+        }
+        fields
+    })
+}

@@ -1,0 +1,121 @@
+//! This server's shares of the farm's stores, and keeping them in step with the records.
+//!
+//! A record names a content (root), a store holds it. An import makes the content first, unclaimed;
+//! a deletion removes the record first and marks the content as doomed. [`Share::settle`] brings
+//! the two together, at the start and after each of them: what no record names goes.
+
+use super::farm::FarmHandle;
+use crate::config::StoreConfig;
+use anyhow::{Context, Result};
+use farm::rules::vdisk::swept;
+use farm::{EventKind, FarmView, NewEvent};
+use model::{Name, Root};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use store::Store;
+use tokio::sync::RwLock;
+
+/// The shares, by the name of their store.
+#[derive(Clone)]
+pub(crate) struct Stores {
+    shares: BTreeMap<Name, Arc<Share>>,
+    first: Name,
+}
+
+/// This server's part of a store.
+pub(crate) struct Share {
+    pub(crate) name: Name,
+    pub(crate) path: PathBuf,
+    pub(crate) store: Arc<Store>,
+    /// Held for reading by imports from their first byte until their record is committed, for
+    /// writing by whoever deletes: an import may find its content stored already and rely on it.
+    pub(crate) imports: Arc<RwLock<()>>,
+}
+
+impl Stores {
+    /// Opens every share. Blocking.
+    pub(super) fn open(configs: &[StoreConfig]) -> Result<Self> {
+        let first = configs.first().context("there is no store\nhint: add a [[store]] section")?.name.clone();
+        let mut shares = BTreeMap::new();
+        for StoreConfig { name, path } in configs {
+            let store = Store::open(path).with_context(|| format!("store {name} cannot be opened"))?;
+            let (store, imports) = (Arc::new(store), Arc::new(RwLock::new(())));
+            let share = Share { name: name.clone(), path: path.clone(), store, imports };
+            shares.insert(name.clone(), Arc::new(share));
+        }
+        Ok(Self { shares, first })
+    }
+
+    /// The share of a store; the first one where none is asked for.
+    pub(crate) fn find(&self, name: Option<&Name>) -> Option<&Arc<Share>> {
+        self.shares.get(name.unwrap_or(&self.first))
+    }
+
+    /// Every share.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Share>> {
+        self.shares.values()
+    }
+
+    /// The stores themselves.
+    pub(crate) fn by_name(&self) -> BTreeMap<Name, Arc<Store>> {
+        self.shares.iter().map(|(name, share)| (name.clone(), Arc::clone(&share.store))).collect()
+    }
+}
+
+impl Share {
+    /// Claims what records name and deletes what they do not. Does nothing while an import is at
+    /// work, which settles when it ends.
+    pub(crate) async fn settle(self: &Arc<Self>, farm: &FarmHandle) {
+        let Ok(alone) = self.imports.try_write() else { return };
+        let (share, view) = (Arc::clone(self), farm.view());
+        let task = tokio::task::spawn_blocking(move || share.settle_with(&view));
+        let gone = task.await.expect("settling does not panic");
+        if !gone.is_empty() {
+            if let Err(error) = farm.decide(|view, _| Ok(swept(view, &gone))).await {
+                tracing::warn!(%error, "deleted contents stay marked; they are looked at again at the next start");
+            }
+        }
+        drop(alone);
+    }
+
+    /// The doomed contents that need no more looking after.
+    fn settle_with(&self, view: &FarmView) -> Vec<Root> {
+        for root in self.store.unclaimed() {
+            if view.names(root) {
+                logged("claimed", &root, self.store.claim(&root));
+            } else {
+                logged("deleted", &root, self.store.delete(&root));
+            }
+        }
+        let doomed =
+            view.doomed.iter().filter(|(_, doomed)| doomed.store == self.name).map(|(root, _)| *root);
+        doomed.filter(|root| view.names(*root) || self.is_gone(root)).collect()
+    }
+
+    /// Deletes a content if it is there; whether it is gone now.
+    fn is_gone(&self, root: &Root) -> bool {
+        !self.store.roots().contains(root) || logged("deleted", root, self.store.delete(root))
+    }
+
+    /// Tells people of every version that a record names and the store does not have.
+    pub(super) fn report_missing(&self, farm: &FarmHandle) {
+        let (view, here) = (farm.view(), self.store.roots());
+        let of_us = |vdisk: &Name| view.vdisks.get(vdisk).is_some_and(|vdisk| vdisk.store == self.name);
+        for version in view.versions.values().filter(|version| of_us(&version.vdisk)) {
+            if !here.contains(&version.root) {
+                let (vdisk, number) = (&version.vdisk, version.number);
+                let message = format!("version {number} of vDisk {vdisk} is not in store {}", self.name);
+                farm.event(NewEvent::new(EventKind::VersionMissing, vdisk, message));
+            }
+        }
+    }
+}
+
+fn logged<T>(what: &str, root: &Root, result: Result<T, store::StoreError>) -> bool {
+    match &result {
+        Ok(_) => tracing::info!(root = %root.short(), "{what} a stored version"),
+        Err(error) => tracing::error!(root = %root.short(), %error, "a stored version is not {what}"),
+    }
+    result.is_ok()
+}

@@ -1,0 +1,112 @@
+//! `/v1/vdisks`
+
+use super::api_error::ApiError;
+use super::imports::{self, Import, Source};
+use super::jobs::Job;
+use super::state::{AppState, Shared};
+use super::{body_reader, params, vdisk_export, views};
+use api::{ErrorBody, ExportVDisk, ImportVDisk, JobState, JobView, VDiskView};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use farm::rules::vdisk as rules;
+use model::Name;
+use serde::Deserialize;
+use std::sync::Arc;
+
+pub(super) async fn list(State(state): State<Shared>) -> Json<Vec<VDiskView>> {
+    let view = state.farm.view();
+    Json(view.vdisks.values().map(|vdisk| views::vdisk(&view, vdisk)).collect())
+}
+
+pub(super) async fn show(
+    State(state): State<Shared>,
+    Path(name): Path<String>,
+) -> Result<Json<VDiskView>, ApiError> {
+    Ok(Json(view_of(&state, &params::name(&name)?)?))
+}
+
+pub(super) async fn import(
+    State(state): State<Shared>,
+    body: Result<Json<ImportVDisk>, JsonRejection>,
+) -> Result<(StatusCode, Json<JobView>), ApiError> {
+    let Json(ImportVDisk { name, path, format, store, comment }) = body?;
+    if !path.is_absolute() {
+        let message = format!("{} is not an absolute path", path.display());
+        return Err(ApiError::bad_request(message, "the server does not know where you are: begin with /"));
+    }
+    let job = imports::start(&state, Import { name, store, comment, source: Source::File { path, format } })?;
+    Ok((StatusCode::ACCEPTED, Json(job.view())))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ContentQuery {
+    #[serde(default)]
+    comment: String,
+    store: Option<Name>,
+    bytes: Option<u64>,
+}
+
+/// Imports the request's body, and answers when that is done. A sender that goes away cancels it.
+pub(super) async fn import_content(
+    State(state): State<Shared>,
+    Path(name): Path<String>,
+    Query(query): Query<ContentQuery>,
+    body: Body,
+) -> Result<(StatusCode, Json<VDiskView>), ApiError> {
+    let (name, ContentQuery { comment, store, bytes: expected_bytes }) = (params::name(&name)?, query);
+    let (feed, reader) = body_reader::pair();
+    let source = Source::Stream { bytes: Box::new(reader), expected_bytes };
+    let job = CancelOnDrop(imports::start(&state, Import { name: name.clone(), store, comment, source })?);
+    feed.feed(body.into_data_stream()).await;
+    match job.0.ended(&state.jobs).await {
+        JobView { state: JobState::Done, .. } => Ok((StatusCode::CREATED, Json(view_of(&state, &name)?))),
+        JobView { error: Some(ErrorBody { message, hint }), .. } => {
+            Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, message, hint))
+        }
+        _ => Err(ApiError::new(StatusCode::CONFLICT, "the import was cancelled", "nothing of it is left")),
+    }
+}
+
+/// Cancels a job whose requester no longer waits for it.
+struct CancelOnDrop(Arc<Job>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel_unless_ended();
+    }
+}
+
+pub(super) async fn export(
+    State(state): State<Shared>,
+    Path(name): Path<String>,
+    body: Result<Json<ExportVDisk>, JsonRejection>,
+) -> Result<(StatusCode, Json<JobView>), ApiError> {
+    let (name, Json(request)) = (params::name(&name)?, body?);
+    let job = vdisk_export::start(&state, &name, request)?;
+    Ok((StatusCode::ACCEPTED, Json(job.view())))
+}
+
+pub(super) async fn delete(
+    State(state): State<Shared>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    let name = params::name(&name)?;
+    let store = state.farm.view().vdisks.get(&name).map(|vdisk| vdisk.store.clone());
+    state.farm.decide(|view, _| rules::delete(view, &name, &views::sessions_of(&state, &name))).await?;
+    if let Some(share) = store.and_then(|store| state.stores.find(Some(&store)).cloned()) {
+        share.settle(&state.farm).await;
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn view_of(state: &AppState, name: &Name) -> Result<VDiskView, ApiError> {
+    let view = state.farm.view();
+    let none = || {
+        ApiError::not_found(format!("there is no vDisk {name}"), "`headwater vdisk list` shows what there is")
+    };
+    Ok(views::vdisk(&view, view.vdisks.get(name).ok_or_else(none)?))
+}
