@@ -20,7 +20,7 @@ const STOPPED: u8 = 130;
 
 /// Streams versioned disk images from the local disks of several servers to diskless machines.
 #[derive(Parser)]
-#[command(name = "headwater", version, infer_subcommands = false, propagate_version = true)]
+#[command(name = "headwater", version)]
 struct Cli {
     #[command(flatten)]
     global: Global,

@@ -64,8 +64,9 @@ pub(super) async fn import_content(
     feed.feed(body.into_data_stream()).await;
     match job.0.ended(&state.jobs).await {
         JobView { state: JobState::Done, .. } => Ok((StatusCode::CREATED, Json(view_of(&state, &name)?))),
+        // As a job that failed, not as a request that was refused: the client's exit code tells.
         JobView { error: Some(ErrorBody { message, hint }), .. } => {
-            Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, message, hint))
+            Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, message, hint))
         }
         _ => Err(ApiError::new(StatusCode::CONFLICT, "the import was cancelled", "nothing of it is left")),
     }

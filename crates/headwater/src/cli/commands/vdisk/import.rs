@@ -4,7 +4,7 @@ use super::{Format, find, show};
 use crate::cli::job::{Bar, follow};
 use crate::cli::{Context, Stopped};
 use crate::client::ClientError;
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use api::{ImportVDisk, JobKind, JobView, VDiskView, paths};
 use bytes::Bytes;
 use clap::Args;
@@ -92,7 +92,9 @@ impl Import {
 
 /// The file as the server must name it: it does not know our directory.
 fn absolute(file: &Path) -> Result<PathBuf> {
-    file.canonicalize().with_context(|| format!("{} cannot be read", file.display()))
+    let cannot =
+        |error| anyhow::anyhow!("{} cannot be read: {error}\nhint: is its name right?", file.display());
+    file.canonicalize().map_err(cannot)
 }
 
 /// How long standard input is, where that is a file.
