@@ -3,11 +3,12 @@
 //! The end-to-end machines are ordinary tests of `crates/e2e`; `.config/nextest.toml` keeps them
 //! from crowding each other. Read next: [`crate::tidy`].
 
+use crate::binaries::{self, Build};
+use crate::image;
 use crate::packages::{self, Purpose};
 use crate::process::{cargo, exists, is_root, output, run};
 use crate::steps::{Outcome, Steps};
 use crate::tidy;
-use crate::{binaries, image};
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -22,7 +23,7 @@ pub(crate) fn everything() -> Result<()> {
     steps.check("tidy", tidy::run);
     steps.run("cargo-deny", deny);
     steps.check("doc tests", || cargo_run(&["test", "--workspace", "--doc", "--quiet"]));
-    steps.check("programs under test", || binaries::build().map(|_| ()));
+    steps.check("programs under test", || binaries::build(Build::Dev).map(|_| ()));
     steps.check("images", image::make_all);
     steps.check("tests", || tests(&mut totals));
     steps.print();

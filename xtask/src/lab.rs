@@ -2,7 +2,7 @@
 //!
 //! The lab itself is part of the product; here are only packages, programs and an image.
 
-use crate::binaries::{self, Binaries};
+use crate::binaries::{self, Binaries, Build};
 use crate::image::{self, Recipe};
 use crate::packages::{self, Purpose};
 use anyhow::{Context, Result, bail};
@@ -15,7 +15,7 @@ const IMAGE: &str = "debian-initramfs";
 /// Runs the lab with further arguments for it, and fails where it fails.
 pub(crate) fn run(arguments: &[OsString]) -> Result<()> {
     packages::install(Purpose::Lab)?;
-    let Binaries { headwater, agent } = binaries::build()?;
+    let Binaries { headwater, agent } = binaries::build(Build::Release)?;
     let image = image::make(Recipe::named(IMAGE).context("the lab's image has a recipe")?)?;
     let mut lab = Command::new(headwater);
     lab.arg("lab").arg("--agent").arg(agent).arg("--image").arg(image).args(arguments);

@@ -15,6 +15,7 @@ mod show;
 mod steps;
 mod tidy;
 
+use binaries::{Binaries, Build};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -31,8 +32,12 @@ enum Chore {
     Test,
     /// Compare the maps (ARCHITECTURE.md, docs) with the tree
     Tidy,
-    /// Build the release programs into target/headwater: headwater, and the agent as a static binary
-    Build,
+    /// Build the programs into target/headwater: headwater, and the agent as a static binary
+    Build {
+        /// As the end-to-end tests use them: not optimised, into target/headwater-dev
+        #[arg(long)]
+        dev: bool,
+    },
     /// Make a real Debian image for the lab and the tests, and print its path
     Image {
         /// debian-initramfs or debian-dracut
@@ -77,7 +82,12 @@ fn run(chore: Chore) -> anyhow::Result<()> {
     match chore {
         Chore::Test => check::everything(),
         Chore::Tidy => tidy::run(),
-        Chore::Build => binaries::build().map(|_| ()),
+        Chore::Build { dev } => {
+            let build = if dev { Build::Dev } else { Build::Release };
+            let Binaries { headwater, agent } = binaries::build(build)?;
+            println!("{}\n{}", headwater.display(), agent.display());
+            Ok(())
+        }
         Chore::Image { name } => {
             println!("{}", image::make(name)?.display());
             Ok(())

@@ -49,9 +49,7 @@ pub struct Machine {
 }
 
 /// Runs in place of the card's ROM for [`Firmware::PlainPxe`].
-const PLAIN_PXE: &str = "#!ipxe\nset user-class PXEClient\ndhcp net0 || reboot\n\
-    echo plain PXE loads tftp://${next-server}/${filename}\n\
-    chain tftp://${next-server}/${filename}\n";
+const PLAIN_PXE: &str = "#!ipxe\nset user-class PXEClient\nautoboot net0\nreboot\n";
 const IPXE_KERNEL: &str = "/usr/lib/ipxe/ipxe.lkrn";
 
 impl Machine {

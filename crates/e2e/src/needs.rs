@@ -23,8 +23,8 @@ const TURNS: usize = 2;
 /// Builds the programs (at once where nothing changed).
 pub fn programs() -> Result<Programs> {
     let _building = lock("building")?;
-    xtask(&["build"])?;
-    let folder = workspace().join("target/headwater");
+    xtask(&["build", "--dev"])?;
+    let folder = workspace().join("target/headwater-dev");
     Ok(Programs { headwater: folder.join("headwater"), agent: folder.join("headwater-agent") })
 }
 
