@@ -61,14 +61,6 @@ pub enum StoreError {
     /// No version has this root.
     #[error("this store has no version {0}")]
     Missing(Root),
-    /// The version's record is damaged: which layers it uses is not known.
-    #[error("the record of version {root} is damaged: {reason}")]
-    Damaged {
-        /// The version.
-        root: Root,
-        /// What is wrong with it.
-        reason: String,
-    },
     /// The file system failed.
     #[error("{context}: {source}")]
     Io {
@@ -196,23 +188,26 @@ impl Layout {
         Ok(versions)
     }
 
-    /// Removes the layers that no version uses. Keeps them all while a record is unreadable: what
-    /// it uses is not known.
-    pub(crate) fn remove_orphan_layers(&self, versions: &BTreeMap<Root, Found>) -> Result<(), StoreError> {
+    /// Removes the layers that no version uses; answers the bytes they took. Keeps them all while
+    /// a record is unreadable: what it uses is not known.
+    pub(crate) fn remove_orphan_layers(&self, versions: &BTreeMap<Root, Found>) -> Result<u64, StoreError> {
         if versions.values().any(|found| found.record.is_err()) {
             tracing::warn!("not looking for unused layers while a version's record is damaged");
-            return Ok(());
+            return Ok(0);
         }
         let records = versions.values().filter_map(|found| found.record.as_ref().ok());
         let used: BTreeSet<&str> = records.flat_map(|record| &record.layers).map(LayerName::as_str).collect();
+        let mut bytes = 0;
         for path in entries(&self.layers())? {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             if LayerName::new(name).is_some() && !used.contains(name) {
                 tracing::info!(path = %path.display(), "removing a layer that no version uses");
-                remove(&path).map_err(io_error(format!("cannot remove {}", path.display())))?;
+                let context = || io_error(format!("cannot remove {}", path.display()));
+                bytes += used_bytes(&path).map_err(context())?;
+                remove(&path).map_err(context())?;
             }
         }
-        Ok(())
+        Ok(bytes)
     }
 }
 

@@ -105,13 +105,12 @@ impl Store {
 
     /// Deletes a version and the layers that no other version uses.
     ///
-    /// Who reads the version meanwhile reads on. Refuses a version whose record is damaged, for
-    /// which layers it shares is not known.
+    /// Who reads the version meanwhile reads on. Of a version whose record is damaged the record
+    /// goes at once; its layers go when no damaged record is left, for before that nobody knows
+    /// which layers those use.
     pub fn delete(&self, root: &Root) -> Result<Freed, StoreError> {
         let mut state = self.state();
         let found = state.versions.get(root).ok_or(StoreError::Missing(*root))?;
-        let record = found.record.clone();
-        let record = record.map_err(|reason| StoreError::Damaged { root: *root, reason })?;
         let path = self.layout.record(found.claim, root);
         let directory = path.parent().expect("a record lies in a directory");
         fs::remove_file(&path)
@@ -119,7 +118,8 @@ impl Store {
             .map_err(io_error(format!("cannot delete version {root}")))?;
         state.versions.remove(root);
         state.open.remove(root);
-        self.remove_unused(&state, &record.layers)
+        let bytes = self.layout.remove_orphan_layers(&state.versions)?;
+        Ok(Freed { bytes })
     }
 
     /// The room in the store's file system.
@@ -139,49 +139,40 @@ impl Store {
         &self.layout
     }
 
-    /// Puts a staged layer and the record of the version over it in place, in this order; the
-    /// version is unclaimed afterwards. Answers false, and leaves the staged files where they
-    /// are, where the version is there already.
+    /// Puts a staged layer and the record of the version over it in place, in this order; a new
+    /// version is unclaimed afterwards. Answers false, and leaves the staged files where they are,
+    /// where the version is there already; one that is damaged is replaced.
     pub(crate) fn publish(&self, staged: &Path, record: VersionRecord) -> Result<bool, StoreError> {
         let root = record.manifest.root();
         let mut state = self.state();
-        if state.versions.contains_key(&root) {
+        let found = state.versions.get(&root);
+        if found.is_some_and(|found| self.can_be_opened(root, found)) {
             return Ok(false);
         }
+        let claim = found.map_or(Claim::Unclaimed, |found| found.claim);
         let context = || io_error(format!("cannot publish version {root}"));
         let name = record.layers.last().expect("a version has a layer");
         let record_path = self.layout.incoming().join(format!("{}.version", name.as_str()));
         durable::create_file(&record_path, &record.encode()).map_err(context())?;
         durable::publish(staged, &self.layout.layer(name)).map_err(context())?;
-        durable::publish(&record_path, &self.layout.record(Claim::Unclaimed, &root)).map_err(context())?;
-        state.versions.insert(root, Found { claim: Claim::Unclaimed, record: Ok(record) });
+        durable::publish(&record_path, &self.layout.record(claim, &root)).map_err(context())?;
+        let replaced = state.versions.insert(root, Found { claim, record: Ok(record) });
+        state.open.remove(&root);
+        if replaced.is_some() {
+            self.layout.remove_orphan_layers(&state.versions)?;
+        }
         Ok(true)
+    }
+
+    fn can_be_opened(&self, root: Root, found: &Found) -> bool {
+        let record = found.record.as_ref().ok();
+        record.is_some_and(|record| StoredVersion::open(&self.layout, root, record).is_ok())
     }
 
     fn having(&self, claim: Claim) -> Vec<Root> {
         let state = self.state();
         let versions = state.versions.iter().filter(|(_, found)| found.claim == claim);
         versions.map(|(root, _)| *root).collect()
-    }
-
-    /// Removes those of `layers` that no version uses. What cannot be removed now goes at the
-    /// next start.
-    fn remove_unused(&self, state: &State, layers: &[LayerName]) -> Result<Freed, StoreError> {
-        if state.versions.values().any(|found| found.record.is_err()) {
-            return Ok(Freed { bytes: 0 });
-        }
-        let mut bytes = 0;
-        for name in layers {
-            let records = state.versions.values().filter_map(|found| found.record.as_ref().ok());
-            if records.flat_map(|record| &record.layers).any(|used| used == name) {
-                continue;
-            }
-            let path = self.layout.layer(name);
-            let context = || io_error(format!("cannot remove {}", path.display()));
-            bytes += used_bytes(&path).map_err(context())?;
-            fs::remove_dir_all(&path).map_err(context())?;
-        }
-        Ok(Freed { bytes })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
