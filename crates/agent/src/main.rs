@@ -19,6 +19,8 @@ mod network;
 mod remote;
 mod report;
 mod serve_unix;
+#[cfg(test)]
+mod test_server;
 mod transmission;
 
 use anyhow::bail;

@@ -197,9 +197,7 @@ impl BlockIo for RemoteDisk {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), BlockError> {
-        if !self.shared.target.size.contains(ByteRange::new(offset, buffer.len() as u64)) {
-            return Err(BlockError::OutOfRange);
-        }
+        self.geometry().check(ByteRange::new(offset, buffer.len() as u64))?;
         let parts = buffer.chunks_mut(MAX_READ_BYTES as usize).enumerate();
         let (reads, answers): (Vec<_>, Vec<_>) = parts
             .map(|(number, part)| {
@@ -234,6 +232,7 @@ impl BlockIo for RemoteDisk {
 
     /// Everything counts as data: asking the server is not worth a round trip to a file system.
     fn extents(&self, range: ByteRange, _: usize) -> Result<Vec<Extent>, BlockError> {
+        self.geometry().check(range)?;
         Ok(vec![Extent { len: range.len, kind: ExtentKind::Data }])
     }
 

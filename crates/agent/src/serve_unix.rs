@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a server may take to answer before the command gives up.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 /// What was asked for on the command line.
 #[derive(Debug, PartialEq, Eq)]

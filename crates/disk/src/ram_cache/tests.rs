@@ -251,3 +251,10 @@ fn check_extents(cache: &RamCache<Pattern>, model: &[u8]) -> Result<(), TestCase
     prop_assert_eq!(at, SIZE as u64);
     Ok(())
 }
+
+#[test]
+fn it_keeps_the_promises_of_every_disk() {
+    let parent = Pattern::new(SIZE);
+    let bytes = parent.bytes.clone();
+    crate::contract::writable(&RamCache::new(parent, 64 << 20), &bytes);
+}

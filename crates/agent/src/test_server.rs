@@ -1,0 +1,198 @@
+//! A small NBD server for tests that misbehaves as it is told.
+
+use model::{DiskSize, Name};
+use protocol::nbd::ErrorNumber;
+use protocol::nbd::server::{
+    ChunkRange, Event, ExportShape, Handshake, Incoming, Order, OrderKind, ReplyForm, ReplyTo, RequestParser,
+    Session, TlsOffer,
+};
+use protocol::plan::StreamServer;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What the server does with its next reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// Answers them.
+    Honest,
+    /// Sends half of an answer and closes; honest again from the next connection on.
+    CutOff,
+    /// Answers with an error.
+    Failing,
+    /// Takes them and says nothing; honest again from the next connection on.
+    Silent,
+}
+
+struct State {
+    bytes: Vec<u8>,
+    told_size: u64,
+    manner: Manner,
+    connections: u64,
+    open: Option<TcpStream>,
+}
+
+/// A server on a port of its own; its threads end with the test's process.
+#[derive(Clone)]
+pub(crate) struct TestServer {
+    address: SocketAddr,
+    state: Arc<Mutex<State>>,
+}
+
+impl TestServer {
+    /// Serves these bytes, honestly at first.
+    pub(crate) fn start(bytes: Vec<u8>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let told_size = bytes.len() as u64;
+        let state = State { bytes, told_size, manner: Manner::Honest, connections: 0, open: None };
+        let server = Self { address, state: Arc::new(Mutex::new(state)) };
+        let of_thread = server.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let server = of_thread.clone();
+                std::thread::spawn(move || server.serve(stream));
+            }
+        });
+        server
+    }
+
+    /// How a plan names it.
+    pub(crate) fn in_plan(&self, name: &str) -> StreamServer {
+        StreamServer { name: Name::new(name).unwrap(), nbd: self.address.to_string() }
+    }
+
+    /// The disk's size.
+    pub(crate) fn size(&self) -> DiskSize {
+        DiskSize::new(self.with(|state| state.bytes.len() as u64)).unwrap()
+    }
+
+    /// Changes what it does from now on.
+    pub(crate) fn behave(&self, manner: Manner) {
+        self.with(|state| state.manner = manner);
+    }
+
+    /// Waits until a read has met its manner and the server is honest again.
+    pub(crate) fn wait_until_honest(&self) {
+        while self.with(|state| state.manner) != Manner::Honest {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Tells clients a wrong size from now on.
+    pub(crate) fn tell_size(&self, size: u64) {
+        self.with(|state| state.told_size = size);
+    }
+
+    /// Closes the connection that was opened last.
+    pub(crate) fn hang_up(&self) {
+        if let Some(stream) = self.with(|state| state.open.take()) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// How many connections got an open export.
+    pub(crate) fn connections(&self) -> u64 {
+        self.with(|state| state.connections)
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Errors of the socket are the client's business.
+    fn serve(&self, mut stream: TcpStream) {
+        if let Some((session, input)) = self.shake_hands(&mut stream) {
+            self.with(|state| {
+                state.connections += 1;
+                state.open = stream.try_clone().ok();
+            });
+            let _ = self.answer_all(stream, session, input);
+        }
+    }
+
+    fn shake_hands(&self, stream: &mut TcpStream) -> Option<(Session, Vec<u8>)> {
+        let (mut input, mut output) = (Vec::new(), Vec::new());
+        let mut handshake = Handshake::new(TlsOffer::Unavailable, &mut output);
+        loop {
+            let step = handshake.receive(&input, &mut output);
+            input.drain(..step.consumed);
+            let session = match &step.event {
+                Event::OpenExport { .. } => {
+                    let size_bytes = self.with(|state| state.told_size);
+                    let shape = ExportShape { size_bytes, read_only: true, description: String::new() };
+                    handshake.opened(&shape, &mut output)
+                }
+                Event::NeedMore => None,
+                Event::Close | Event::StartTls => return None,
+            };
+            stream.write_all(&std::mem::take(&mut output)).ok()?;
+            match session {
+                Some(session) => return Some((session, input)),
+                None if step.event == Event::NeedMore => read_more(stream, &mut input).ok()?,
+                None => {}
+            }
+        }
+    }
+
+    fn answer_all(&self, mut stream: TcpStream, session: Session, mut input: Vec<u8>) -> std::io::Result<()> {
+        let mut parser = RequestParser::new(session);
+        loop {
+            let parsed = parser.next(&input).map_err(std::io::Error::other)?;
+            let (consumed, idle) = (parsed.consumed, parsed.incoming.is_none());
+            if let Some(Incoming::Order(order)) = parsed.incoming {
+                self.answer(&mut stream, session.form, &order)?;
+            }
+            input.drain(..consumed);
+            if consumed == 0 && idle {
+                read_more(&mut stream, &mut input)?;
+            }
+        }
+    }
+
+    fn answer(&self, stream: &mut TcpStream, form: ReplyForm, order: &Order) -> std::io::Result<()> {
+        assert!(matches!(order.kind, OrderKind::Read { .. }), "the agent only reads");
+        let (manner, data) = self.with(|state| {
+            let data = state.bytes[order.offset as usize..][..order.len as usize].to_vec();
+            (state.manner, data)
+        });
+        let to = ReplyTo { cookie: order.cookie, offset: order.offset };
+        let mut reply = Vec::new();
+        if manner == Manner::Failing {
+            form.put_error(to, ErrorNumber::Io, &mut reply);
+            return stream.write_all(&reply);
+        }
+        let range = ChunkRange { offset: order.offset, len: order.len as u32, last: true };
+        form.put_data_head(to, range, &mut reply);
+        reply.extend_from_slice(&data);
+        match manner {
+            Manner::Honest | Manner::Failing => stream.write_all(&reply),
+            Manner::CutOff => {
+                self.behave(Manner::Honest);
+                stream.write_all(&reply[..reply.len() / 2])?;
+                stream.shutdown(Shutdown::Both)
+            }
+            Manner::Silent => {
+                self.behave(Manner::Honest);
+                // The client gives up and closes.
+                stream.read_to_end(&mut Vec::new()).and(Err(std::io::ErrorKind::BrokenPipe.into()))
+            }
+        }
+    }
+}
+
+fn read_more(stream: &mut TcpStream, input: &mut Vec<u8>) -> std::io::Result<()> {
+    let mut buffer = [0; 16 * 1024];
+    match stream.read(&mut buffer)? {
+        0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
+        len => {
+            input.extend_from_slice(&buffer[..len]);
+            Ok(())
+        }
+    }
+}
+
+/// Bytes in which every position tells where it is.
+pub(crate) fn pattern(len: usize) -> Vec<u8> {
+    (0..len as u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
+}
