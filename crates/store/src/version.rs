@@ -2,7 +2,8 @@
 //!
 //! Placement is one flat map of 2 bytes a chunk, made when the version is opened, so that a read
 //! costs the same at depth 50 as at depth 1. Hashes are read from disk page by page as they are
-//! asked for. Reads here do not verify; [`StoredVersion::verify_chunk`] does.
+//! asked for. Reading a version as an image verifies every chunk; who reads the layers' files
+//! itself, for speed, has [`StoredVersion::verify_chunk`].
 
 use crate::layer::{Layer, LayerError};
 use crate::layout::Layout;
@@ -240,28 +241,36 @@ impl ImageReader for StoredVersion {
         Ok(Run { len, kind })
     }
 
+    /// Every chunk that is touched is compared with the manifest before a byte of it is given out.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ImageError> {
         let mut rest = buffer;
+        let mut whole_chunk = Vec::new();
         for part in ByteRange::new(offset, rest.len() as u64).by_chunk() {
             let (piece, after) = rest.split_at_mut(part.len as usize);
             rest = after;
+            let from = part.within as usize;
             match self.place(part.chunk) {
                 Place::Zero => piece.fill(0),
-                Place::Missing => {
-                    let what = format!("chunk {} is not on this server", part.chunk.0);
-                    return Err(ImageError::Damaged(what));
+                _ if piece.len() == CHUNK_SIZE as usize => {
+                    self.verify_chunk(part.chunk, piece).map_err(chunk_error)?;
                 }
-                Place::Layer(layer) => {
-                    let at = part.chunk.offset() + u64::from(part.within);
-                    let read = self.layers[usize::from(layer)].file().read_exact_at(piece, at);
-                    read.map_err(|source| ImageError::Io {
-                        context: format!("cannot read version {}", self.root.short()),
-                        source,
-                    })?;
+                _ => {
+                    whole_chunk.resize(CHUNK_SIZE as usize, 0);
+                    self.verify_chunk(part.chunk, &mut whole_chunk).map_err(chunk_error)?;
+                    piece.copy_from_slice(&whole_chunk[from..from + piece.len()]);
                 }
             }
         }
         Ok(())
+    }
+}
+
+fn chunk_error(error: ChunkError) -> ImageError {
+    match error {
+        ChunkError::Io { chunk, source } => {
+            ImageError::Io { context: format!("cannot read chunk {chunk}"), source }
+        }
+        ChunkError::Missing(_) | ChunkError::Corrupt { .. } => ImageError::Damaged(error.to_string()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Imports end to end: what comes out is what went in, whatever the source and the threads.
 
 use headwater_store::{
-    ImportError, ImportObserver, ImportOptions, ImportProgress, Place, Quiet, Store, StoreError,
+    ChunkError, ImportError, ImportObserver, ImportOptions, ImportProgress, Place, Quiet, Store, StoreError,
     StoredVersion, VersionError,
 };
 use image::{ImageError, ImageReader, Run, RunKind};
@@ -138,6 +138,21 @@ fn an_open_version_is_shared() {
 }
 
 #[test]
+fn a_changed_byte_on_the_disk_is_never_given_out() {
+    let (directory, store) = store();
+    let root = store.import(&Memory { bytes: sample(), grain: 512 }, &options(1), &Quiet).unwrap().root;
+    let layer = std::fs::read_dir(directory.path().join("layers")).unwrap().next().unwrap().unwrap().path();
+    let data = std::fs::OpenOptions::new().write(true).open(layer.join("data")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&data, b"x", 100).unwrap();
+    let version = store.version(&root).unwrap();
+    assert!(matches!(version.read_at(5000, &mut [0; 10]), Err(ImageError::Damaged(_))));
+    assert!(matches!(version.read_at(0, &mut [0; CHUNK]), Err(ImageError::Damaged(_))));
+    version.read_at(2 * CHUNK as u64, &mut [0; 1000]).unwrap();
+    let mut buffer = vec![0; CHUNK];
+    assert!(matches!(version.verify_chunk(ChunkIndex(0), &mut buffer), Err(ChunkError::Corrupt { .. })));
+}
+
+#[test]
 fn runs_tell_what_is_zero() {
     let (_directory, store) = store();
     let root = store.import(&Memory { bytes: sample(), grain: 512 }, &options(1), &Quiet).unwrap().root;
@@ -199,6 +214,11 @@ proptest! {
         prop_assert_eq!(a.root, b.root);
         prop_assert_eq!(a.root, c.root);
         prop_assert_eq!(a.stored_bytes, b.stored_bytes);
-        prop_assert_eq!(read_all(&first.version(&a.root).unwrap()), bytes);
+        let version = first.version(&a.root).unwrap();
+        prop_assert_eq!(read_all(&version), bytes);
+        let qcow2 = second.path().join("out.qcow2");
+        image::export_qcow2(&*version, &qcow2).unwrap();
+        let d = second.import(&*image::open(&qcow2).unwrap(), &options(2), &Quiet).unwrap();
+        prop_assert!(d.already_stored && d.root == a.root);
     }
 }
