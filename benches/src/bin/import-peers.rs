@@ -17,7 +17,7 @@ use store::{ImportOptions, Quiet, Store};
 
 #[derive(Parser)]
 struct Arguments {
-    /// Where the image and the results go; needs 15 GiB.
+    /// Where the image and the results go; needs twice the size of the disk.
     #[arg(long, default_value = "target/bench")]
     directory: PathBuf,
     /// How often each contender runs.

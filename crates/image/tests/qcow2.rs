@@ -4,6 +4,7 @@ mod qemu;
 
 use headwater_image::qcow2::Qcow2Image;
 use headwater_image::{ImageError, ImageReader, RunKind, open};
+use proptest::prelude::*;
 use qemu::{disk, qemu_img_ok, text};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -177,4 +178,41 @@ fn a_disk_that_claims_to_be_huge_costs_no_memory() {
     let image = open(&path).unwrap();
     assert_eq!(image.size_bytes(), 64 << 40);
     assert_eq!(image.run_at(1 << 45, u64::MAX).unwrap().kind, RunKind::Hole);
+}
+
+/// A sound image of 1 MiB in clusters of 512 bytes: nearly all of its beginning is tables.
+fn small_image() -> &'static [u8] {
+    static IMAGE: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+    IMAGE.get_or_init(|| {
+        let directory = tempfile::tempdir().unwrap();
+        let path = converted(directory.path(), &disk(6, 2048), &["-o", "cluster_size=512"]);
+        fs::read(path).unwrap()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn changed_tables_never_panic(
+        changes in proptest::collection::vec((4usize..6000, any::<u8>()), 1..12),
+        len in 72usize..40_000,
+    ) {
+        let mut bytes = small_image().to_vec();
+        changes.iter().for_each(|(at, byte)| bytes[*at] = *byte);
+        bytes.truncate(len.max(30_000) * 30);
+        let file = tempfile::tempfile().unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0).unwrap();
+        if let Ok(image) = Qcow2Image::open(file) && image.size_bytes() <= 1 << 24 {
+            let _ = read_all(&image);
+        }
+    }
+
+    #[test]
+    fn any_header_is_answered_without_a_panic(mut bytes in proptest::collection::vec(any::<u8>(), 8..2048)) {
+        bytes[..8].copy_from_slice(b"QFI\xfb\0\0\0\x03");
+        let file = tempfile::tempfile().unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0).unwrap();
+        let _ = Qcow2Image::open(file);
+    }
 }

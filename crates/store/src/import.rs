@@ -115,8 +115,9 @@ pub enum ImportError {
     Read(#[source] io::Error),
     /// Too large for the store's file system.
     #[error(
-        "the image needs at least {needed} bytes in the store, {free} can be used\n\
-         hint: delete versions that nobody boots, or give the store a larger file system"
+        "the image needs at least {} in the store, {} can be used\n\
+         hint: delete versions that nobody boots, or give the store a larger file system",
+        in_units(*needed), in_units(*free)
     )]
     NoSpace {
         /// Bytes that the image would take, as far as it was read.
@@ -130,6 +131,15 @@ pub enum ImportError {
     /// The store could not be written.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// A number of bytes for people: `12.3 GiB`, or `512 bytes` below 1 MiB.
+fn in_units(bytes: u64) -> String {
+    let units = [(40, "TiB"), (30, "GiB"), (20, "MiB")];
+    match units.iter().find(|(shift, _)| bytes >> shift > 0) {
+        Some((shift, unit)) => format!("{:.1} {unit}", bytes as f64 / (1u64 << shift) as f64),
+        None => format!("{bytes} bytes"),
+    }
 }
 
 impl Store {
@@ -166,5 +176,20 @@ impl Store {
         let size = pipeline::copy_stream(&work, source, options, observer)?;
         let collected = work.into_collected(observer);
         staging.publish(self, size, collected)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_space_is_told_in_units_with_a_hint() {
+        let error = ImportError::NoSpace { needed: 5 << 30, free: 1000 }.to_string();
+        assert!(
+            error.starts_with("the image needs at least 5.0 GiB in the store, 1000 bytes can"),
+            "{error}"
+        );
+        assert!(error.contains("\nhint: "));
     }
 }
