@@ -1,18 +1,21 @@
 //! Machines that boot by PXE from our servers, in network namespaces with QEMU: up to the moment
-//! at which they ask our HTTP port for their script with their own MAC address.
+//! at which they ask our HTTP port for their script with their own MAC address, or for a kernel.
 //!
 //! Needs root, and the packages iproute2, qemu-system-x86, ipxe, ovmf, dnsmasq-base.
 
 mod network;
 
 use headwater_boot::dhcp::{DhcpServer, DhcpSettings};
+use headwater_boot::ipxe::{BootSource, DeviceScript, HttpUrl};
 use headwater_boot::loaders::{DEFAULT_DIRECTORY, Loaders};
 use headwater_boot::tftp::{TftpServer, TftpSettings};
 use headwater_boot::{BootEvent, BootObserver, BootStep};
+use image::RootSpec;
+use model::VersionNumber;
 use network::{BRIDGE, Network, SERVER, seconds, within};
 use protocol::dhcp::{BootOffer, DhcpConfig, Loader, Mode, Pool};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -63,37 +66,40 @@ fn config(mode: Mode, loaders: &Loaders) -> DhcpConfig {
     DhcpConfig { mode, server, boot: BootOffer { script_url, loaders: loaders.collect() } }
 }
 
-/// Answers every request for a script with `script(how many before)`, until one for the MAC came
-/// `wanted` times; gives the last request's first line.
-async fn serve_scripts(wanted: usize, script: impl Fn(usize) -> String) -> String {
+/// Answers requests for the script with `script`, all others with 404, until `is_last` says so of
+/// one; gives that request's first line.
+async fn serve_http(script: &str, mut is_last: impl FnMut(&str) -> bool) -> String {
     let listener = TcpListener::bind((SERVER, HTTP_PORT)).await.unwrap();
-    let mut count = 0;
     loop {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut request = vec![0; 4096];
         let len = stream.read(&mut request).await.unwrap();
-        let request = String::from_utf8_lossy(&request[..len]).into_owned();
-        let line = request.lines().next().unwrap_or_default().to_owned();
-        if !line.contains("/boot/v1/script") {
-            continue;
-        }
-        let body = script(count);
-        count += 1;
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
-        stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
-        if count == wanted {
+        let line = String::from_utf8_lossy(&request[..len]).lines().next().unwrap_or("").to_owned();
+        let path = line.split(' ').nth(1).unwrap_or("");
+        let (status, body) = if path.starts_with("/boot/v1/script") {
+            ("200 OK", script.as_bytes())
+        } else {
+            ("404 Not Found", &[][..])
+        };
+        let length = body.len();
+        let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(body).await.unwrap();
+        if is_last(&line) {
             return line;
         }
     }
 }
 
-/// Starts our servers, runs `machine`, and waits until it asks for its script.
+/// Starts our servers, runs `machine`, and waits until `is_last` says so of a request's first
+/// line; gives that line.
 fn boot(
     mut network: Network,
     mode: Mode,
     machine: impl FnOnce(&mut Network) + Send,
-    scripts: (usize, &str),
-) -> Arc<Seen> {
+    script: &str,
+    is_last: impl FnMut(&str) -> bool + Send,
+) -> (Arc<Seen>, String) {
     let seen = Arc::new(Seen::default());
     let leases = tempfile::tempdir().unwrap();
     let loaders = Loaders::read(Path::new(DEFAULT_DIRECTORY));
@@ -111,20 +117,24 @@ fn boot(
         let files = TftpSettings::new(SERVER.parse().unwrap(), loaders.files.clone());
         let tftp = TftpServer::start(files, observer).await.unwrap();
         machine(&mut network);
-        let asked = serve_scripts(scripts.0, |_| format!("#!ipxe\n{}\nsleep 600\n", scripts.1));
-        let line = tokio::time::timeout(PATIENCE, asked).await;
-        // The last block's acknowledgement may come after the loader's first request.
+        let line = tokio::time::timeout(PATIENCE, serve_http(script, is_last)).await;
         dhcp.stop().await;
         tftp.stop().await;
         line
     });
     let Ok(line) = result else {
-        panic!("no script was asked for; the machine printed:\n{}", network.last_output());
+        panic!("the request never came; the machine printed:\n{}", network.last_output());
     };
     println!("{line} after {}", seconds(start));
+    (seen, line)
+}
+
+const WAIT: &str = "#!ipxe\necho ok\nsleep 600\n";
+
+/// The first request for a script, which must name the machine's MAC.
+fn asks_for_script(line: &str) -> bool {
     // iPXE escapes the colons.
-    assert!(line.replace("%3A", ":").contains(&format!("?mac={MAC}")), "{line}");
-    seen
+    line.replace("%3A", ":").contains(&format!("/boot/v1/script?mac={MAC}"))
 }
 
 fn bios(network: &mut Network) {
@@ -133,7 +143,7 @@ fn bios(network: &mut Network) {
 
 #[test]
 fn a_bios_machine_gets_address_and_script_from_the_full_server() {
-    let seen = boot(Network::new(), Mode::Full(pool()), bios, (1, "echo ok"));
+    let (seen, _) = boot(Network::new(), Mode::Full(pool()), bios, WAIT, asks_for_script);
     assert!(seen.has(|step| matches!(step, BootStep::Dhcp { address: Some(_), .. })));
 }
 
@@ -154,14 +164,19 @@ fn a_bios_machine_gets_its_script_beside_dnsmasq() {
         range,
     ];
     network.spawn(&host, "dnsmasq", &arguments, "dnsmasq-base");
-    let seen = boot(network, Mode::Proxy, bios, (1, "echo ok"));
+    let (seen, _) = boot(network, Mode::Proxy, bios, WAIT, asks_for_script);
     assert!(seen.has(|step| matches!(step, BootStep::Dhcp { address: None, .. })));
 }
 
 #[test]
 fn the_bios_loader_comes_by_tftp_and_finds_its_script_again() {
-    let chain = format!("chain tftp://{SERVER}/undionly.kpxe");
-    let seen = boot(Network::new(), Mode::Full(pool()), bios, (2, &chain));
+    let chain = format!("#!ipxe\nchain tftp://{SERVER}/undionly.kpxe\n");
+    let mut scripts = 0;
+    let is_second = |line: &str| {
+        scripts += usize::from(asks_for_script(line));
+        scripts == 2
+    };
+    let (seen, _) = boot(Network::new(), Mode::Full(pool()), bios, &chain, is_second);
     let loader = |file: &str| file == "undionly.kpxe";
     assert!(seen.has(|step| matches!(step, BootStep::LoaderDone { file } if loader(file))));
 }
@@ -205,7 +220,29 @@ fn a_uefi_machine_loads_ipxe_by_tftp_from_the_full_server() {
         ];
         network.spawn(&namespace, "qemu-system-x86_64", &arguments, "qemu-system-x86");
     };
-    let seen = boot(Network::new(), Mode::Full(pool()), uefi, (1, "echo ok"));
+    let (seen, _) = boot(Network::new(), Mode::Full(pool()), uefi, WAIT, asks_for_script);
     let loader = |file: &str| file == "snponly.efi";
     assert!(seen.has(|step| matches!(step, BootStep::LoaderDone { file } if loader(file))));
+}
+
+/// The real script, on a real iPXE: the first server is dead, the second has no kernel.
+#[test]
+fn a_device_script_falls_through_to_the_next_server() {
+    let url =
+        |port: u16, path: &str| HttpUrl::new(SocketAddr::new(SERVER.parse().unwrap(), port), path).unwrap();
+    let source = |port| BootSource {
+        kernel: url(port, "/boot/v1/kernel/T"),
+        initrd: url(port, "/boot/v1/initrd/T"),
+        plan: url(port, "/boot/v1/plan/T"),
+    };
+    let script = DeviceScript {
+        device: "pc-1".parse().unwrap(),
+        vdisk: "debian".parse().unwrap(),
+        version: VersionNumber::FIRST,
+        root: RootSpec { uuid: None, part_uuid: None, partition: Some(1) },
+        sources: vec![source(6901), source(HTTP_PORT)],
+        args: Vec::new(),
+    };
+    let asks_for_kernel = |line: &str| line.starts_with("GET /boot/v1/kernel/T ");
+    boot(Network::new(), Mode::Full(pool()), bios, &script.render(), asks_for_kernel);
 }
