@@ -67,7 +67,10 @@ pub(crate) async fn follow(context: &Context, job: JobView) -> Result<()> {
     let job = ended?;
     let what = what(&job);
     match (job.state, job.error) {
-        (JobState::Done, _) => Ok(warn(job.warning.as_deref())),
+        (JobState::Done, _) => {
+            warn(job.warning.as_deref());
+            Ok(())
+        }
         (JobState::Failed, Some(error)) => Err(ClientError::Failed(error).into()),
         _ => Err(Stopped(format!("the {what} was cancelled; nothing of it is left")).into()),
     }

@@ -84,6 +84,8 @@ async fn run(state: Shared, job: Arc<Job>, share: Arc<Share>, import: Import) {
     let name = import.name.clone();
     let outcome = match carry_out(&state, &job, &share, import).await {
         Ok(warning) => Outcome::Done { warning },
+        // Whatever else went wrong on the way: a stream that is cancelled also breaks.
+        Err(_) if job.is_cancelled() => Outcome::Cancelled,
         Err(Failure::Cancelled) => Outcome::Cancelled,
         Err(error) => Outcome::failed(&error),
     };

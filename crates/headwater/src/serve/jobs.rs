@@ -7,7 +7,6 @@ use super::farm::now;
 use api::{ErrorBody, JobKind, JobState, JobView};
 use axum::http::StatusCode;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -39,7 +38,7 @@ pub(crate) struct Job {
     kind: JobKind,
     subject: String,
     started_ms: u64,
-    cancel: AtomicBool,
+    cancel: watch::Sender<bool>,
     progress: Mutex<Progress>,
 }
 
@@ -163,18 +162,25 @@ impl Job {
             samples: VecDeque::new(),
             ended: None,
         };
-        let (cancel, progress) = (AtomicBool::new(false), Mutex::new(progress));
+        let (cancel, progress) = (watch::Sender::new(false), Mutex::new(progress));
         Self { id, kind, subject, started_ms: now().0, cancel, progress }
     }
 
     /// Asks the job to stop; it does so in its own time.
     pub(crate) fn cancel(&self) {
-        self.cancel.store(true, Ordering::Relaxed);
+        self.cancel.send_replace(true);
     }
 
     /// Whether somebody asked it to stop.
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.cancel.load(Ordering::Relaxed)
+        *self.cancel.borrow()
+    }
+
+    /// Waits until somebody asks it to stop.
+    pub(crate) async fn cancelled(&self) {
+        let mut cancel = self.cancel.subscribe();
+        // The sender is in `self`: it cannot be gone.
+        let _ = cancel.wait_for(|cancel| *cancel).await;
     }
 
     /// Notes how far it is.

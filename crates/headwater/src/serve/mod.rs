@@ -56,6 +56,7 @@ async fn serve(config: Config) -> Result<()> {
     tracing::info!(server = %state.server, %url, "headwater serves");
     // Without systemd there is nobody to notify.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    tokio::spawn(state::cancel_jobs_on_stop(state.clone()));
     let served = http::serve(listener, http::router(&state), shutdown.clone()).await;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     shutdown.begin();

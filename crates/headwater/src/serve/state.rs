@@ -1,6 +1,6 @@
 //! What all parts of the server share, and how it comes to be.
 
-use super::farm::{FarmHandle, now};
+use super::farm::FarmHandle;
 use super::jobs::Jobs;
 use super::shutdown::Shutdown;
 use super::stores::Stores;
@@ -59,7 +59,8 @@ pub(super) async fn start(config: Config, shutdown: Shutdown) -> Result<Shared> 
         config,
     });
     let message = format!("server {} started, version {}", state.server, env!("CARGO_PKG_VERSION"));
-    state.farm.event(NewEvent::new(EventKind::ServerStarted, &state.server, message));
+    let event = NewEvent::new(EventKind::ServerStarted, &state.server, message);
+    state.farm.decide(|_, _| Ok(farm::Change { events: vec![event.clone()], ..Default::default() })).await?;
     Ok(state)
 }
 
@@ -90,6 +91,12 @@ async fn write_setup(farm: &FarmHandle, config: &Config) -> Result<()> {
     Ok(())
 }
 
+/// Cancels all jobs when the stop begins: requests that wait for them end then.
+pub(super) async fn cancel_jobs_on_stop(state: Shared) {
+    state.shutdown.wait().await;
+    state.jobs.cancel_all();
+}
+
 impl AppState {
     /// Writes where the API is, for commands on this machine; answers the URL.
     pub(super) fn publish_url(&self, listener: &TcpListener) -> Result<String> {
@@ -111,7 +118,6 @@ impl AppState {
 
     /// Lets jobs end and notes the stop.
     pub(super) async fn stop(&self, patience: Duration) {
-        self.jobs.cancel_all();
         if tokio::time::timeout(patience, self.jobs.all_ended()).await.is_err() {
             tracing::warn!("some jobs did not end in time; what they left is removed at the next start");
         }
@@ -130,10 +136,5 @@ impl AppState {
     /// How long the server has been running.
     pub(crate) fn uptime(&self) -> Duration {
         self.started.elapsed()
-    }
-
-    /// The wall clock in milliseconds, for views.
-    pub(crate) fn now_ms(&self) -> u64 {
-        now().0
     }
 }

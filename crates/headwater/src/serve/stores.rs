@@ -71,10 +71,11 @@ impl Share {
         let (share, view) = (Arc::clone(self), farm.view());
         let task = tokio::task::spawn_blocking(move || share.settle_with(&view));
         let gone = task.await.expect("settling does not panic");
-        if !gone.is_empty() {
-            if let Err(error) = farm.decide(|view, _| Ok(swept(view, &gone))).await {
-                tracing::warn!(%error, "deleted contents stay marked; they are looked at again at the next start");
-            }
+        if gone.is_empty() {
+            return;
+        }
+        if let Err(error) = farm.decide(|view, _| Ok(swept(view, &gone))).await {
+            tracing::warn!(%error, "deleted contents stay marked until the next start");
         }
         drop(alone);
     }

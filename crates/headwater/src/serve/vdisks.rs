@@ -61,7 +61,11 @@ pub(super) async fn import_content(
     let (feed, reader) = body_reader::pair();
     let source = Source::Stream { bytes: Box::new(reader), expected_bytes };
     let job = CancelOnDrop(imports::start(&state, Import { name: name.clone(), store, comment, source })?);
-    feed.feed(body.into_data_stream()).await;
+    tokio::select! {
+        () = feed.feed(body.into_data_stream()) => (),
+        // Without the feed the reader ends, also where the sender says nothing for hours.
+        () = job.0.cancelled() => (),
+    }
     match job.0.ended(&state.jobs).await {
         JobView { state: JobState::Done, .. } => Ok((StatusCode::CREATED, Json(view_of(&state, &name)?))),
         // As a job that failed, not as a request that was refused: the client's exit code tells.

@@ -1,0 +1,5 @@
+//! The program from outside: a real server, the real command line, files on a real disk.
+
+mod serve;
+mod support;
+mod vdisks;
