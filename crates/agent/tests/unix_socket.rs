@@ -128,7 +128,9 @@ impl Scene {
     fn qemu_io(&self, commands: &[&str]) -> Output {
         let mut qemu_io = Command::new("qemu-io");
         qemu_io.args(["-f", "raw", "-t", "writeback", "-d", "unmap"]);
-        commands.iter().for_each(|command| drop(qemu_io.args(["-c", command])));
+        for command in commands {
+            qemu_io.args(["-c", command]);
+        }
         output(qemu_io.arg(self.uri()))
     }
 }
