@@ -19,6 +19,7 @@ mod network;
 mod remote;
 mod report;
 mod serve_unix;
+mod shutdown;
 #[cfg(test)]
 mod test_server;
 mod transmission;

@@ -14,6 +14,8 @@ use std::process::{Command, Stdio};
 
 /// `MODULE_INIT_COMPRESSED_FILE` (Linux 5.17): the kernel unpacks the module itself.
 const COMPRESSED_FILE: u32 = 4;
+/// Where an initrd may keep the program that `modprobe` and `insmod` are names of.
+const KMOD: [&str; 4] = ["/bin/kmod", "/usr/bin/kmod", "/sbin/kmod", "/usr/sbin/kmod"];
 /// Where an initrd may keep `modprobe`.
 const MODPROBE: [&str; 4] = ["/sbin/modprobe", "/usr/sbin/modprobe", "/bin/modprobe", "/usr/bin/modprobe"];
 
@@ -50,7 +52,9 @@ impl Modules {
         }
         let Some(module) = self.carried.get(&name).cloned() else { return modprobe(&name) };
         module.needs.iter().for_each(|needed| self.load(needed));
-        if let Err(error) = insert(&module.file) {
+        if let Err(error) = insert(&module.file)
+            && !insmod(&module.file)
+        {
             console::problem(format!("module {name} ({}): {error}", module.file.display()));
             modprobe(&name);
         }
@@ -95,6 +99,14 @@ fn insert(file: &Path) -> Result<(), Errno> {
         Err(Errno::EEXIST) => Ok(()),
         other => other,
     }
+}
+
+/// Has the initrd's own `kmod` insert a module: it can unpack what the kernel was built without.
+fn insmod(file: &Path) -> bool {
+    let Some(program) = KMOD.iter().find(|path| Path::new(path).exists()) else { return false };
+    let mut command = Command::new(program);
+    command.arg("insmod").arg(file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
 }
 
 fn modprobe(name: &str) {

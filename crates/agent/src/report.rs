@@ -5,6 +5,7 @@
 
 use crate::device_disk::DeviceDisk;
 use crate::fetch;
+use crate::shutdown::ShutdownWatch;
 use protocol::plan::{BootPlan, BootStage, DeviceReport};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Weak, mpsc};
@@ -14,7 +15,8 @@ use std::time::{Duration, Instant};
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// Bounds for the plan's interval, in seconds.
 const INTERVAL_S: std::ops::RangeInclusive<u32> = 1..=3600;
-/// How often the device's progress is looked at until it runs.
+/// How often the device's progress is looked at: often enough for a boot timeline, and to tell of
+/// a shutdown before it is over.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// How far the boot has come, told from anywhere, reported from the reporter's thread.
@@ -56,6 +58,7 @@ pub(crate) fn start(plan: &BootPlan, disk: Weak<DeviceDisk>) -> std::io::Result<
         interval: Duration::from_secs(interval.into()),
         disk,
         progress: progress.clone(),
+        shutdown: ShutdownWatch::open(),
     };
     std::thread::Builder::new().name("report".into()).spawn(move || reporter.run(&woken))?;
     Ok(progress)
@@ -66,10 +69,11 @@ struct Reporter {
     interval: Duration,
     disk: Weak<DeviceDisk>,
     progress: Progress,
+    shutdown: Option<ShutdownWatch>,
 }
 
 impl Reporter {
-    fn run(self, woken: &mpsc::Receiver<()>) {
+    fn run(mut self, woken: &mpsc::Receiver<()>) {
         let agent = fetch::http(ANSWER_WITHIN);
         let mut current = 0;
         while let Some(disk) = self.disk.upgrade() {
@@ -81,12 +85,11 @@ impl Reporter {
     }
 
     /// Until the interval is over or a stage is reached.
-    fn wait(&self, told: BootStage, woken: &mpsc::Receiver<()>) {
+    fn wait(&mut self, told: BootStage, woken: &mpsc::Receiver<()>) {
         let until = Instant::now() + self.interval;
         while Instant::now() < until {
             let left = until.saturating_duration_since(Instant::now());
-            let step = if told < BootStage::Running { left.min(LOOK_EVERY) } else { left };
-            let _ = woken.recv_timeout(step);
+            let _ = woken.recv_timeout(left.min(LOOK_EVERY));
             let Some(disk) = self.disk.upgrade() else { return };
             self.look(&disk);
             if self.progress.stage() != told {
@@ -96,13 +99,16 @@ impl Reporter {
     }
 
     /// Finds out by itself what nobody tells.
-    fn look(&self, disk: &DeviceDisk) {
+    fn look(&mut self, disk: &DeviceDisk) {
         let stage = self.progress.stage();
         if stage == BootStage::DiskAttached && disk.was_read() {
             self.progress.reach(BootStage::FirstRead);
         }
         if stage >= BootStage::DiskAttached && stage < BootStage::Running && initrd_is_gone() {
             self.progress.reach(BootStage::Running);
+        }
+        if stage == BootStage::Running && self.shutdown.as_mut().is_some_and(ShutdownWatch::look) {
+            self.progress.reach(BootStage::Stopping);
         }
     }
 

@@ -61,7 +61,11 @@ pub(super) fn run(shared: &Shared) {
 
 fn tell(quiet: &mut RateLimit, server: &StreamServer, trouble: &str) {
     if let Some(held_back) = quiet.admit(Instant::now()) {
-        let more = if held_back > 0 { format!(" (and {held_back} times more)") } else { String::new() };
+        let more = if held_back > 0 {
+            format!(" ({held_back} messages like this held back)")
+        } else {
+            String::new()
+        };
         console::problem(format!(
             "server {} ({}): {trouble}{more}; trying the next",
             server.name, server.nbd

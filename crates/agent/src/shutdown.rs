@@ -1,0 +1,65 @@
+//! Notices that the device is going down, so that its last report can say so.
+//!
+//! The agent's own view of `/proc` goes when the image's init takes it over; a directory that was
+//! opened before stays, and through `1/root` it leads into the image. Everything looked at is in
+//! memory (`/proc`, `/run`): looking never waits for the disk that this process serves.
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, statat};
+
+/// systemd's last process, as the kernel cuts its name.
+const LAST_PROCESS: &str = "systemd-shutdow";
+/// Made when logins end at shutdown (systemd-user-sessions); also there early in the boot.
+const NO_LOGIN: &str = "1/root/run/nologin";
+
+/// Watches PID 1 through a directory that stays open.
+pub(crate) struct ShutdownWatch {
+    proc: OwnedFd,
+    logins_were_open: bool,
+}
+
+impl ShutdownWatch {
+    /// Opens `/proc`; none where there is none to open.
+    pub(crate) fn open() -> Option<Self> {
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
+        let proc = openat(CWD, "/proc", flags, Mode::empty()).ok()?;
+        Some(Self { proc, logins_were_open: false })
+    }
+
+    /// Whether the device is going down.
+    pub(crate) fn look(&mut self) -> bool {
+        let no_login = statat(&self.proc, NO_LOGIN, AtFlags::empty()).is_ok();
+        self.decide(no_login, &self.first_process())
+    }
+
+    fn decide(&mut self, no_login: bool, first_process: &str) -> bool {
+        self.logins_were_open |= !no_login;
+        first_process == LAST_PROCESS || (no_login && self.logins_were_open)
+    }
+
+    fn first_process(&self) -> String {
+        let mut name = [0; 16];
+        let opened = openat(&self.proc, "1/comm", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let len = opened.and_then(|file| rustix::io::read(&file, &mut name)).unwrap_or(0);
+        String::from_utf8_lossy(&name[..len]).trim_end().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logins_that_end_after_they_were_open_mean_shutdown() {
+        let mut watch = ShutdownWatch::open().unwrap();
+        assert!(!watch.decide(true, "systemd"), "early in the boot");
+        assert!(!watch.decide(false, "systemd"));
+        assert!(watch.decide(true, "systemd"));
+        assert!(watch.decide(false, LAST_PROCESS));
+    }
+
+    #[test]
+    fn the_first_process_has_a_name() {
+        assert!(!ShutdownWatch::open().unwrap().first_process().is_empty());
+    }
+}
