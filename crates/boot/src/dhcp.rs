@@ -4,6 +4,7 @@
 //! locked while a decision is made.
 
 mod lease_file;
+mod router_hint;
 mod server;
 
 pub use lease_file::{LeaseFile, LeaseFileError};

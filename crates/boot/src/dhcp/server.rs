@@ -1,12 +1,13 @@
 //! One interface's DHCP: waits, decides, makes durable, answers.
 
 use super::lease_file::{LeaseFile, LeaseFileError};
+use super::router_hint::RouterHint;
 use crate::log_budget::LogBudget;
 use crate::observer::{BootEvent, BootObserver, BootStep};
 use crate::socket::{BindError, InterfaceSocket};
 use protocol::dhcp::{
-    Answer, Arrival, BOOT_PORT, CLIENT_PORT, Destination, DhcpConfig, Lease, LeaseChange, Leases, Mode,
-    PoolError, Port, Request, SERVER_PORT, Why, decide,
+    Answer, Arrival, BOOT_PORT, CLIENT_PORT, ClientKind, Destination, DhcpConfig, Lease, LeaseChange, Leases,
+    Mode, PoolError, Port, Request, SERVER_PORT, Why, decide,
 };
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
@@ -91,6 +92,7 @@ impl DhcpServer {
         let open = |port| InterfaceSocket::open(&settings.interface, settings.config.server, port);
         let (server, boot) = (open(SERVER_PORT)?, open(BOOT_PORT)?);
         let service = Service {
+            router_hint: RouterHint::open(&settings.interface),
             settings,
             observer,
             counters: Arc::clone(&counters),
@@ -143,6 +145,7 @@ struct Service {
     shared: Arc<Mutex<Leases>>,
     leases: Leases,
     file: Arc<Mutex<Option<LeaseFile>>>,
+    router_hint: RouterHint,
     log: LogBudget,
 }
 
@@ -227,6 +230,9 @@ impl Service {
             return;
         }
         self.counters.answers.fetch_add(1, Ordering::Relaxed);
+        if let ClientKind::Ipxe(_) = request.client {
+            self.router_hint.send(request.mac);
+        }
         let address = match answer.change {
             LeaseChange::Offer(_, Lease { address, .. }) | LeaseChange::Bind(_, Lease { address, .. }) => {
                 Some(address)
