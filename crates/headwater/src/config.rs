@@ -150,7 +150,7 @@ impl Default for NbdConfig {
         Self {
             listen: any(10809),
             workers: 0,
-            mapped_cache_bytes: ByteSize(256 << 20),
+            mapped_cache_bytes: ByteSize(half_of_memory()),
             tls: TlsMode::Off,
             cert: None,
             key: None,
@@ -278,6 +278,13 @@ impl Config {
 
 fn any(port: u16) -> SocketAddr {
     SocketAddr::from(([0, 0, 0, 0], port))
+}
+
+/// Half of the machine's memory: what devices boot from stays mapped, the rest is left to everything
+/// else. The pages are the page cache's in any case.
+fn half_of_memory() -> u64 {
+    let info = rustix::system::sysinfo();
+    info.totalram as u64 * u64::from(info.mem_unit) / 2
 }
 
 /// Where a server keeps its state unless told otherwise: a system's place for root, else the user's.

@@ -8,6 +8,7 @@
 //! Read next: [`server`] for starting one, `worker` for the loop, `connection` for one client.
 
 mod acceptor;
+mod certificate;
 mod connection;
 pub mod directory;
 mod kernel;
@@ -22,6 +23,7 @@ mod spin;
 mod tls;
 mod worker;
 
+pub use certificate::{CertificateError, tls_config};
 pub use directory::{Export, ExportDirectory, ExportRefusal, Peer, SessionTotals};
 pub use listener::Listener;
 pub use server::{NbdOptions, NbdServer, ServerStats, StartError};

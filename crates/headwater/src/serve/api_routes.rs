@@ -2,7 +2,7 @@
 
 use super::api_error::ApiError;
 use super::state::Shared;
-use super::{collections, devices, events, pending, vdisks, views};
+use super::{collections, devices, events, pending, session_routes, vdisks, views};
 use api::{JobView, ServerView, StatusView, StoreView};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -33,6 +33,8 @@ pub(super) fn router() -> Router<Shared> {
         .route(at(api::paths::PENDING_REJECT), post(pending::reject))
         .route(at(api::paths::SERVERS), get(servers))
         .route(at(api::paths::STORES), get(stores))
+        .route(at(api::paths::SESSIONS), get(session_routes::list).post(session_routes::open))
+        .route(at(api::paths::SESSION), get(session_routes::show).delete(session_routes::close))
         .route(at(api::paths::EVENTS), get(events::list))
 }
 

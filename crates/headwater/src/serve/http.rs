@@ -1,6 +1,8 @@
 //! The HTTP listener and its routes.
 
 use super::auth;
+use super::boot_http;
+use super::listen_error::listen_message;
 use super::shutdown::Shutdown;
 use super::state::Shared;
 use super::{api_error::ApiError, api_routes, page};
@@ -9,7 +11,6 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Router, middleware};
-use std::io;
 use std::net::SocketAddr;
 use tokio::net::TcpListener;
 
@@ -18,22 +19,8 @@ const MAX_BODY: usize = 256 * 1024;
 
 /// Takes the port, or says who could have it.
 pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| anyhow::anyhow!(bind_message(address, &error)))
-}
-
-fn bind_message(address: SocketAddr, error: &io::Error) -> String {
-    let port = address.port();
-    let hint = match error.kind() {
-        io::ErrorKind::AddrInUse => format!(
-            "another program has port {port}: `ss -ltnp 'sport = :{port}'` shows it; stop it, or set http.listen"
-        ),
-        io::ErrorKind::PermissionDenied => "ports below 1024 need root: set http.listen".to_owned(),
-        io::ErrorKind::AddrNotAvailable => {
-            format!("{} is no address of this machine: set http.listen", address.ip())
-        }
-        _ => "set http.listen".to_owned(),
-    };
-    format!("cannot listen on {address} (http.listen): {error}\nhint: {hint}")
+    let unbound = |error| anyhow::anyhow!(listen_message(address, "http.listen", &error));
+    TcpListener::bind(address).await.map_err(unbound)
 }
 
 /// All routes: the API behind its token, the boot endpoints and the status page without one.
@@ -47,6 +34,7 @@ pub(super) fn router(state: &Shared) -> Router {
         .route("/", get(page::show))
         .route(api::paths::HEALTHZ, get(|| async { "ok\n" }))
         .with_state(state.clone())
+        .merge(boot_http::router(state.boot.clone()))
 }
 
 async fn unknown_path() -> impl IntoResponse {

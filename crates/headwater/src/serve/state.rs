@@ -1,20 +1,31 @@
 //! What all parts of the server share, and how it comes to be.
 
+use super::boot_files::BootFileCache;
+use super::boot_service::{BootService, BootSettings};
+use super::boot_steps::BootSteps;
+use super::disks::Disks;
+use super::exports::Exports;
 use super::farm::FarmHandle;
 use super::jobs::Jobs;
+use super::services::{Behind, Services, read_loaders};
+use super::sessions::Sessions;
 use super::shutdown::Shutdown;
 use super::stores::Stores;
 use super::token;
 use crate::config::Config;
 use anyhow::{Context, Result};
+use boot::ipxe::KernelArg;
+use disk::MappedCache;
 use farm::rules::setup::{ServerStarts, server_starts};
 use farm::{EventKind, NewEvent};
 use model::Name;
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
+use tokio::sync::Mutex;
 
 /// The file in the state directory with the admin's token.
 pub(crate) const TOKEN_FILE: &str = "admin.token";
@@ -31,13 +42,22 @@ pub(crate) struct AppState {
     pub(crate) server: Name,
     pub(crate) farm: Arc<FarmHandle>,
     pub(crate) stores: Stores,
+    pub(crate) boot: Arc<BootService>,
+    /// None once the stop has begun.
+    pub(super) services: Mutex<Option<Services>>,
     pub(crate) jobs: Arc<Jobs>,
     pub(crate) shutdown: Shutdown,
     pub(crate) started: Instant,
 }
 
-/// Opens everything that the server needs and writes what the farm lacks.
-pub(super) async fn start(config: Config, shutdown: Shutdown) -> Result<Shared> {
+/// The ports that are taken before anything else is done.
+pub(super) struct Listeners {
+    pub(super) http: SocketAddr,
+    pub(super) nbd: std::net::TcpListener,
+}
+
+/// Opens everything that the server needs, writes what the farm lacks, and begins to answer.
+pub(super) async fn start(config: Config, listeners: Listeners, shutdown: Shutdown) -> Result<Shared> {
     let state_dir = config.server.state_dir.clone();
     let cannot =
         || format!("the state directory {} cannot be made\nhint: set server.state_dir", state_dir.display());
@@ -49,10 +69,20 @@ pub(super) async fn start(config: Config, shutdown: Shutdown) -> Result<Shared> 
     let farm = FarmHandle::start(Arc::new(db), server.clone(), shutdown.clone()).await?;
     write_setup(&farm, &config).await?;
     let stores = open_stores(&config, &farm).await?;
+    let boot = boot_service(&config, &farm, &stores, &listeners)?;
+    let behind = Behind {
+        sessions: Arc::clone(&boot.sessions),
+        steps: Arc::clone(&boot.steps),
+        exports: Exports::new(Arc::clone(&boot.sessions), Arc::clone(&farm)),
+        loaders: Arc::clone(&boot.loaders),
+    };
+    let services = Services::start(&config, listeners.nbd, listeners.http, behind).await?;
     let state = Arc::new(AppState {
         server,
         farm,
         stores,
+        boot,
+        services: Mutex::new(Some(services)),
         jobs: Arc::new(Jobs::default()),
         shutdown,
         started: Instant::now(),
@@ -62,6 +92,36 @@ pub(super) async fn start(config: Config, shutdown: Shutdown) -> Result<Shared> 
     let event = NewEvent::new(EventKind::ServerStarted, &state.server, message);
     state.farm.decide(|_, _| Ok(farm::Change { events: vec![event.clone()], ..Default::default() })).await?;
     Ok(state)
+}
+
+fn boot_service(
+    config: &Config,
+    farm: &Arc<FarmHandle>,
+    stores: &Stores,
+    listeners: &Listeners,
+) -> Result<Arc<BootService>> {
+    let settings = BootSettings {
+        server: config.server.name.clone(),
+        advertise: config.http.advertise,
+        http: listeners.http,
+        nbd_port: listeners.nbd.local_addr()?.port(),
+        args: kernel_args(&config.boot.extra_args)?,
+    };
+    let cache = MappedCache::new(config.nbd.mapped_cache_bytes.0);
+    Ok(Arc::new(BootService {
+        settings,
+        farm: Arc::clone(farm),
+        sessions: Arc::new(Sessions::default()),
+        disks: Arc::new(Disks::new(stores.by_name(), cache)),
+        files: Arc::new(BootFileCache::new(config.server.state_dir.join("boot"), config.agent_path())),
+        steps: Arc::new(BootSteps::default()),
+        loaders: read_loaders(&config.boot.loader_dir),
+    }))
+}
+
+fn kernel_args(text: &str) -> Result<Vec<KernelArg>> {
+    let args = text.split_whitespace().map(KernelArg::new);
+    args.collect::<Result<_, _>>().context("boot.extra_args")
 }
 
 async fn open_stores(config: &Config, farm: &FarmHandle) -> Result<Stores> {
@@ -118,6 +178,9 @@ impl AppState {
 
     /// Lets jobs end and notes the stop.
     pub(super) async fn stop(&self, patience: Duration) {
+        if let Some(services) = self.services.lock().await.take() {
+            services.stop(patience).await;
+        }
         if tokio::time::timeout(patience, self.jobs.all_ended()).await.is_err() {
             tracing::warn!("some jobs did not end in time; what they left is removed at the next start");
         }

@@ -100,10 +100,15 @@ pub(super) async fn delete(
     Path(name): Path<String>,
 ) -> Result<StatusCode, ApiError> {
     let name = params::name(&name)?;
-    let store = state.farm.view().vdisks.get(&name).map(|vdisk| vdisk.store.clone());
+    let before = state.farm.view();
+    let store = before.vdisks.get(&name).map(|vdisk| vdisk.store.clone());
     state.farm.decide(|view, _| rules::delete(view, &name, &views::sessions_of(&state, &name))).await?;
     if let Some(share) = store.and_then(|store| state.stores.find(Some(&store)).cloned()) {
         share.settle(&state.farm).await;
+    }
+    let after = state.farm.view();
+    for version in before.versions_of(&name).filter(|version| !after.names(version.root)) {
+        state.boot.files.forget(&version.root);
     }
     Ok(StatusCode::NO_CONTENT)
 }

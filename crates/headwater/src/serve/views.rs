@@ -1,5 +1,7 @@
 //! From records to what the API shows.
 
+use super::session_routes::holder_text;
+use super::sessions::Holder;
 use super::state::AppState;
 use super::stores::Share;
 use api::{
@@ -16,13 +18,20 @@ use std::collections::HashMap;
 /// How many sessions each device has on this server.
 pub(super) type SessionCounts = HashMap<MacAddress, u32>;
 
-pub(super) fn sessions_by_mac(_state: &AppState) -> SessionCounts {
-    SessionCounts::new()
+pub(super) fn sessions_by_mac(state: &AppState) -> SessionCounts {
+    let mut counts = SessionCounts::new();
+    for info in state.boot.sessions.list().into_iter().filter(|info| info.connections > 0) {
+        if let Holder::Device { mac, .. } = info.holder {
+            *counts.entry(mac).or_default() += 1;
+        }
+    }
+    counts
 }
 
 /// The open sessions that read a vDisk, for people.
-pub(super) fn sessions_of(_state: &AppState, _vdisk: &Name) -> Vec<String> {
-    Vec::new()
+pub(super) fn sessions_of(state: &AppState, vdisk: &Name) -> Vec<String> {
+    let open = state.boot.sessions.list().into_iter().filter(|info| &info.vdisk == vdisk);
+    open.map(|info| holder_text(&info)).collect()
 }
 
 pub(super) fn device(view: &FarmView, device: &Device, sessions: &SessionCounts) -> DeviceView {

@@ -1,0 +1,223 @@
+//! What a booting machine gets: asks the farm's rules, opens the session, renders the script.
+//!
+//! Decides nothing itself: who may boot what is `farm::boot_decision`, what a script looks like is
+//! `boot::ipxe`, which address a device is told is `reached.rs`.
+
+use super::boot_files::{BootFileCache, Bootable, BootableError};
+use super::boot_steps::BootSteps;
+use super::disks::{DiskError, Disks};
+use super::farm::FarmHandle;
+use super::reached::Reached;
+use super::sessions::{Holder, OpenError, SessionInfo, SessionSpec, Sessions, Token};
+use boot::ipxe::{BootSource, DeviceScript, HttpUrl, KernelArg, chain_script, error_script, pending_script};
+use boot::loaders::Loaders;
+use disk::BlockIo;
+use farm::{Boot, BootDecision, EventKind, NewEvent};
+use model::{MacAddress, Name, Root};
+use protocol::plan::{BootStage, DeviceReport, WhenFull, WriteCachePlan};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// What of the configuration the boot path needs.
+pub(crate) struct BootSettings {
+    /// This server's name.
+    pub(crate) server: Name,
+    /// The address that devices are told, where it is configured.
+    pub(crate) advertise: Option<IpAddr>,
+    /// The HTTP listener, with the port that it really got.
+    pub(crate) http: SocketAddr,
+    /// The port of the NBD listener.
+    pub(crate) nbd_port: u16,
+    /// Kernel parameters for every device.
+    pub(crate) args: Vec<KernelArg>,
+}
+
+/// The boot path of this server.
+pub(crate) struct BootService {
+    pub(crate) settings: BootSettings,
+    pub(crate) farm: Arc<FarmHandle>,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) disks: Arc<Disks>,
+    pub(crate) files: Arc<BootFileCache>,
+    pub(crate) steps: Arc<BootSteps>,
+    pub(crate) loaders: Arc<Loaders>,
+}
+
+/// Why a device that the rules let boot gets no script.
+#[derive(Debug, thiserror::Error)]
+enum ScriptError {
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    #[error(transparent)]
+    Files(#[from] BootableError),
+    #[error(transparent)]
+    Session(#[from] OpenError),
+    #[error("the kernel parameters of collection {collection} are wrong: {source}")]
+    Args { collection: Name, source: boot::ipxe::InvalidKernelArg },
+}
+
+impl BootService {
+    /// Where a device reached us, by the `Host` it asked for.
+    pub(crate) fn reached(&self, host: Option<&str>) -> Reached {
+        let settings = &self.settings;
+        Reached::decide(settings.advertise, host, settings.http, settings.nbd_port)
+    }
+
+    /// The script that sends a loader to its own script, for loaders that have not said their MAC.
+    pub(crate) fn chain_script(&self, reached: &Reached) -> String {
+        chain_script(&[url(reached, "/boot/v1/script".to_owned())])
+    }
+
+    /// The script of the machine with `mac`: it boots, waits to be accepted, or is told why not.
+    pub(crate) async fn script(&self, mac: MacAddress, reached: &Reached, now: SystemTime) -> String {
+        match self.farm.boot_decision(mac).await {
+            Ok(BootDecision::Boot(boot)) => self.boot_script(*boot, reached, now).await,
+            Ok(BootDecision::Pending { .. } | BootDecision::AutoAdd(_)) => {
+                pending_script(mac, &url(reached, format!("/boot/v1/script?mac={mac}")))
+            }
+            Ok(BootDecision::Refuse { reason }) => self.refuse(mac.to_string(), &reason),
+            Err(error) => self.refuse(mac.to_string(), &error.to_string()),
+        }
+    }
+
+    async fn boot_script(&self, boot: Boot, reached: &Reached, now: SystemTime) -> String {
+        let device = boot.device.clone();
+        match self.open_session(boot, reached, now).await {
+            Ok(script) => script,
+            Err(error) => self.refuse(device.to_string(), &error.to_string()),
+        }
+    }
+
+    async fn open_session(
+        &self,
+        boot: Boot,
+        reached: &Reached,
+        now: SystemTime,
+    ) -> Result<String, ScriptError> {
+        let disk = self.open_disk(&boot.store, boot.root).await?;
+        let bootable = self.bootable(&boot.store, boot.root).await?;
+        let args = self.args(&boot, &bootable)?;
+        let mut steps = self.steps.take(boot.mac, now);
+        steps.push(("script fetched", now));
+        let spec = SessionSpec {
+            holder: Holder::Device { name: boot.device.clone(), mac: boot.mac },
+            store: boot.store.clone(),
+            vdisk: boot.vdisk.clone(),
+            version: boot.version,
+            root: boot.root,
+            size: boot.size,
+            write_cache: Some(write_cache(&boot)),
+            disk,
+        };
+        let token = self.sessions.open(spec, steps, now)?;
+        let message = format!(
+            "{} boots {} version {} (root {})",
+            boot.device,
+            boot.vdisk,
+            boot.version,
+            boot.root.short()
+        );
+        self.farm.event(NewEvent::new(EventKind::BootStarted, &boot.device, message));
+        Ok(device_script(&boot, &bootable, args, &token, reached).render())
+    }
+
+    /// A disk with the content of `root`, opened on a thread that may wait.
+    pub(crate) async fn open_disk(&self, store: &Name, root: Root) -> Result<Arc<dyn BlockIo>, DiskError> {
+        let (disks, store) = (Arc::clone(&self.disks), store.clone());
+        let opened = tokio::task::spawn_blocking(move || disks.open(&store, root));
+        opened.await.expect("opening does not panic")
+    }
+
+    /// The boot files of a root, extracted from the image on a thread that may wait.
+    pub(crate) async fn bootable(&self, store: &Name, root: Root) -> Result<Bootable, BootableError> {
+        let (disks, files, store) = (Arc::clone(&self.disks), Arc::clone(&self.files), store.clone());
+        let made = tokio::task::spawn_blocking(move || files.get(disks.version(&store, root)?));
+        made.await.expect("the maker does not panic")
+    }
+
+    /// Takes in what a device's agent says of itself; false where the session is gone.
+    pub(crate) fn take_report(&self, token: &Token, report: DeviceReport, now: SystemTime) -> bool {
+        let Some(before) = self.sessions.find(token) else { return false };
+        for event in report_events(&before, &report) {
+            self.farm.event(event);
+        }
+        self.sessions.report(token, report, now)
+    }
+
+    /// The image's own parameters, then the server's, then the collection's: the last word wins in
+    /// the kernel.
+    fn args(&self, boot: &Boot, bootable: &Bootable) -> Result<Vec<KernelArg>, ScriptError> {
+        let wrong = |source| ScriptError::Args { collection: boot.collection.clone(), source };
+        // The image's are checked where they are read; one that slips through is left out.
+        let image = bootable.args.iter().filter_map(|arg| KernelArg::new(arg).ok());
+        let mut args: Vec<KernelArg> = image.chain(self.settings.args.iter().cloned()).collect();
+        for word in boot.boot_args.split_whitespace() {
+            args.push(KernelArg::new(word).map_err(wrong)?);
+        }
+        Ok(args)
+    }
+
+    fn refuse(&self, subject: String, reason: &str) -> String {
+        self.farm.event(NewEvent::new(EventKind::BootRefused, subject, reason));
+        error_script(reason)
+    }
+}
+
+fn url(reached: &Reached, path: String) -> HttpUrl {
+    HttpUrl::new(reached.http, &path).expect("made of a route, a token or a MAC address")
+}
+
+fn device_script(
+    boot: &Boot,
+    bootable: &Bootable,
+    args: Vec<KernelArg>,
+    token: &Token,
+    reached: &Reached,
+) -> DeviceScript {
+    let file = |what: &str| url(reached, format!("/boot/v1/{what}/{}", token.as_str()));
+    DeviceScript {
+        device: boot.device.clone(),
+        vdisk: boot.vdisk.clone(),
+        version: boot.version,
+        root: bootable.root_spec(),
+        sources: vec![BootSource { kernel: file("kernel"), initrd: file("initrd"), plan: file("plan") }],
+        args,
+    }
+}
+
+fn write_cache(boot: &Boot) -> WriteCachePlan {
+    WriteCachePlan::DeviceRam {
+        limit_bytes: boot.write_cache.limit_bytes,
+        when_full: match boot.write_cache.when_full {
+            farm::WhenFull::RefuseWrites => WhenFull::RefuseWrites,
+            farm::WhenFull::Reboot => WhenFull::Reboot,
+        },
+    }
+}
+
+/// What a report tells people that the one before did not: each at most once a session.
+fn report_events(before: &SessionInfo, report: &DeviceReport) -> Vec<NewEvent> {
+    let Holder::Device { name, .. } = &before.holder else { return Vec::new() };
+    let old = before.report.as_ref();
+    let mut events = Vec::new();
+    let reached = |stage| report.stage >= stage && old.is_none_or(|old| old.stage < stage);
+    if reached(BootStage::Running) {
+        let seconds = report.uptime_ms / 1000;
+        let message = format!("{name} runs {} version {} after {seconds} s", before.vdisk, before.version);
+        events.push(NewEvent::new(EventKind::DeviceRunning, name, message));
+    }
+    if reached(BootStage::Stopping) {
+        events.push(NewEvent::new(EventKind::DeviceStopping, name, format!("{name} shuts down")));
+    }
+    let full = |report: &DeviceReport| report.cache_refused_writes > 0;
+    if full(report) && !old.is_some_and(full) {
+        let message = format!(
+            "the write cache of {name} is full: {} of {} MiB",
+            report.cache_used_bytes >> 20,
+            report.cache_limit_bytes >> 20
+        );
+        events.push(NewEvent::new(EventKind::WriteCacheFull, name, message));
+    }
+    events
+}

@@ -1,0 +1,68 @@
+//! The versions that are open here: every session of a root shares one disk.
+
+use disk::{BlockIo, MappedCache, VersionDisk};
+use model::{Name, Root};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, Weak};
+use store::{Store, StoredVersion, VersionError};
+
+/// Opens versions of this server's stores.
+pub(crate) struct Disks {
+    stores: BTreeMap<Name, Arc<Store>>,
+    cache: Arc<MappedCache>,
+    open: Mutex<HashMap<Root, Weak<VersionDisk>>>,
+}
+
+/// Why a version cannot be read here.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DiskError {
+    /// The store is not one of this server's.
+    #[error("this server has no share of store {0}\nhint: add a [[store]] section for it")]
+    NoStore(Name),
+    /// The store does not have it whole.
+    #[error("store {store} cannot serve root {root}: {source}")]
+    Version {
+        /// The store.
+        store: Name,
+        /// The root's first digits.
+        root: String,
+        /// The store's reason.
+        source: VersionError,
+    },
+    /// Its files cannot be mapped.
+    #[error("root {root} cannot be opened: {source}")]
+    Open {
+        /// The root's first digits.
+        root: String,
+        /// The system's error.
+        source: std::io::Error,
+    },
+}
+
+impl Disks {
+    /// The disks of `stores`, all read through one window of `cache`.
+    pub(crate) fn new(stores: BTreeMap<Name, Arc<Store>>, cache: Arc<MappedCache>) -> Self {
+        Self { stores, cache, open: Mutex::default() }
+    }
+
+    /// The version with `root`, as the store holds it.
+    pub(crate) fn version(&self, store: &Name, root: Root) -> Result<Arc<StoredVersion>, DiskError> {
+        let share = self.stores.get(store).ok_or_else(|| DiskError::NoStore(store.clone()))?;
+        let unreadable = |source| DiskError::Version { store: store.clone(), root: root.short(), source };
+        share.version(&root).map_err(unreadable)
+    }
+
+    /// A disk with the content of `root`; may read a manifest, so it may block for a moment.
+    pub(crate) fn open(&self, store: &Name, root: Root) -> Result<Arc<dyn BlockIo>, DiskError> {
+        let mut open = self.open.lock().expect("no holder of this lock panics");
+        if let Some(disk) = open.get(&root).and_then(Weak::upgrade) {
+            return Ok(disk);
+        }
+        open.retain(|_, disk| disk.strong_count() > 0);
+        let version = self.version(store, root)?;
+        let unopened = |source| DiskError::Open { root: root.short(), source };
+        let disk = Arc::new(VersionDisk::open(version, &self.cache).map_err(unopened)?);
+        open.insert(root, Arc::downgrade(&disk));
+        Ok(disk)
+    }
+}
