@@ -4,4 +4,5 @@
 //! line; it exits non-zero where the bar is missed.
 
 pub mod child;
+pub mod nbd;
 pub mod real_image;
