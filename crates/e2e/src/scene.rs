@@ -7,8 +7,10 @@ use crate::dnsmasq::Dnsmasq;
 use crate::machine::{Hardware, Machine};
 use crate::needs::{self, Turn};
 use crate::network::{Host, Segment};
+pub use crate::server::Place;
 use crate::server::Server;
 use anyhow::{Context, Result, bail};
+use std::process::Output;
 use std::time::{Duration, Instant};
 
 /// Who answers DHCP.
@@ -64,27 +66,48 @@ pub struct Scene {
 impl Scene {
     /// Starts the server, imports the image and assigns it to the default collection.
     pub fn new(wishes: Wishes) -> Result<Self> {
-        let programs = needs::programs()?;
         let image = needs::image(wishes.image)?;
-        let turn = Turn::take()?;
-        let segment = Segment::new()?;
-        let host = segment.host("10.77.0.1/24")?;
-        let dnsmasq = match wishes.dhcp {
-            Dhcp::Full => None,
-            Dhcp::ProxyBesideDnsmasq => {
-                let other = segment.host("10.77.0.2/24")?;
-                Some((Dnsmasq::start(&other, "10.77.0.100", "10.77.0.150")?, other))
-            }
-        };
-        let server = Server::start(&host, &programs, &config(wishes.dhcp))?;
-        let scene = Self { server, _dnsmasq: dnsmasq, host, segment, _turn: turn };
-        scene.wait_until_ready()?;
+        let scene = Self::empty(wishes.dhcp, Place::Disk, "")?;
         scene.cli(&["vdisk", "import", "debian", &image.display().to_string()])?;
         let unknown = if wishes.unknown == Unknown::AutoAdd { "on" } else { "off" };
         let set = ["collection", "set", "default", "--vdisk", "debian", "--cache", wishes.cache];
         let more = ["--auto-add", unknown, "--boot-args", "console=ttyS0"];
         scene.cli(&[&set[..], &more[..]].concat())?;
         Ok(scene)
+    }
+
+    /// Starts a server without any vDisk; `boot` is added to its configuration's `[boot]`.
+    pub fn empty(dhcp: Dhcp, place: Place, boot: &str) -> Result<Self> {
+        let programs = needs::programs()?;
+        let turn = Turn::take()?;
+        let segment = Segment::new()?;
+        let host = segment.host("10.77.0.1/24")?;
+        let dnsmasq = match dhcp {
+            Dhcp::Full => None,
+            Dhcp::ProxyBesideDnsmasq => {
+                let other = segment.host("10.77.0.2/24")?;
+                Some((Dnsmasq::start(&other, "10.77.0.100", "10.77.0.150")?, other))
+            }
+        };
+        let server = Server::start(&host, &programs, place, &(config(dhcp) + boot))?;
+        let scene = Self { server, _dnsmasq: dnsmasq, host, segment, _turn: turn };
+        scene.wait_until_ready()?;
+        Ok(scene)
+    }
+
+    /// Starts a second server on the same host and ports, and gives back what it said at its end.
+    pub fn second_server(&self) -> Result<String> {
+        self.server.second(&self.host)
+    }
+
+    /// The end of the server's log.
+    pub fn log(&self) -> String {
+        self.server.log()
+    }
+
+    /// Runs the command line on the server's host, whatever comes of it.
+    pub fn try_cli(&self, words: &[&str]) -> Result<Output> {
+        self.server.try_cli(&self.host, words)
     }
 
     /// Runs the command line on the server's host, and fails where it fails.

@@ -4,9 +4,19 @@ use crate::child::Guarded;
 use crate::needs::Programs;
 use crate::network::Host;
 use anyhow::{Context, Result, ensure};
-use std::path::PathBuf;
-use std::process::{Output, Stdio};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
+
+/// What the server's store lies on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The machine's disk.
+    Disk,
+    /// A file system of 48 MiB that only the server sees.
+    SmallFileSystem,
+}
 
 /// A running server; its store and its farm database go with it.
 #[derive(Debug)]
@@ -23,18 +33,34 @@ impl Server {
     pub const AGENT: &str = "@AGENT@";
 
     /// Starts the server with a configuration in which the placeholders are replaced.
-    pub fn start(host: &Host, programs: &Programs, config: &str) -> Result<Self> {
+    pub fn start(host: &Host, programs: &Programs, place: Place, config: &str) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("headwater-e2e-").tempdir_in("/var/tmp")?;
-        let path = |path: &std::path::Path| path.display().to_string();
+        let path = |path: &Path| path.display().to_string();
         let config = config.replace(Self::FOLDER, &path(folder.path()));
         let config = config.replace(Self::AGENT, &path(&programs.agent));
-        let file = folder.path().join("headwater.toml");
-        std::fs::write(&file, config)?;
-        let log = std::fs::File::create(folder.path().join("serve.log"))?;
-        let mut command = host.command(&path(&programs.headwater));
-        command.arg("serve").arg("--config").arg(&file).stdin(Stdio::null());
-        let process = Guarded::start(command.stdout(log.try_clone()?).stderr(log))?;
-        Ok(Self { process, programs: programs.clone(), folder })
+        std::fs::write(folder.path().join("headwater.toml"), config)?;
+        let state = folder.path().join("state");
+        let store = state.join("store");
+        std::fs::create_dir_all(&store)?;
+        let log = File::create(folder.path().join("serve.log"))?;
+        let mut command = match place {
+            Place::Disk => host.command(&path(&programs.headwater)),
+            Place::SmallFileSystem => on_small_file_system(host, &store, &programs.headwater),
+        };
+        command.arg("serve").arg("--config").arg(folder.path().join("headwater.toml"));
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        Ok(Self { process: Guarded::start(&mut command)?, programs: programs.clone(), folder })
+    }
+
+    /// Starts a server with the same configuration but a state of its own, which must fail, and
+    /// gives back what it said.
+    pub fn second(&self, host: &Host) -> Result<String> {
+        let mut command = host.command(&self.programs.headwater.display().to_string());
+        command.arg("--state-dir").arg(self.folder.path().join("second"));
+        command.arg("serve").arg("--config").arg(self.folder.path().join("headwater.toml"));
+        let output = command.stdin(Stdio::null()).output()?;
+        ensure!(!output.status.success(), "a second server serves on the same ports");
+        Ok(String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
     /// Runs the command line on the server's host, and fails where it fails.
@@ -67,4 +93,13 @@ impl Server {
     fn log_path(&self) -> PathBuf {
         self.folder.path().join("serve.log")
     }
+}
+
+/// A command that runs `program` with a small file system mounted on `folder`, in a mount
+/// namespace of its own.
+fn on_small_file_system(host: &Host, folder: &Path, program: &Path) -> Command {
+    let script = "mount -t tmpfs -o size=48m none \"$0\" && exec \"$@\"";
+    let mut command = host.command("unshare");
+    command.args(["--mount", "sh", "-c", script]).arg(folder).arg(program);
+    command
 }
