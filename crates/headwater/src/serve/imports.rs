@@ -42,6 +42,10 @@ pub(super) enum Source {
 enum Failure {
     #[error("cancelled")]
     Cancelled,
+    #[error(
+        "{0}\nhint: nothing of it was kept; `qemu-img check` and `qemu-img info` say more about the file, copy it again"
+    )]
+    Damaged(image::ImageError),
     #[error(transparent)]
     Import(ImportError),
     #[error(
@@ -60,7 +64,11 @@ enum Failure {
 
 impl From<ImportError> for Failure {
     fn from(error: ImportError) -> Self {
-        if matches!(error, ImportError::Cancelled) { Self::Cancelled } else { Self::Import(error) }
+        match error {
+            ImportError::Cancelled => Self::Cancelled,
+            ImportError::Image(error @ image::ImageError::Damaged(_)) => Self::Damaged(error),
+            error => Self::Import(error),
+        }
     }
 }
 
@@ -121,7 +129,10 @@ async fn carry_out(
     }
     let warning = match &stored.boot {
         Bootable::Linux { .. } => None,
-        Bootable::No { reason } => Some(format!("machines cannot boot from it: {reason}")),
+        Bootable::No { reason } => Some(format!(
+            "machines cannot boot from it: {reason}\nhint: install a kernel, initramfs-tools or dracut inside \
+             the image and import it again; as a disk for data it can be streamed as it is"
+        )),
     };
     let command = || stored.command(&import.name, &share.name, &import.comment);
     state.farm.decide(|view, now| register(view, command(), now)).await?;
