@@ -47,6 +47,8 @@ const PACKAGES: &[Package] = &[
     package("fio", Purpose::Test, "its nbd engine as a client that we did not write"),
     package("nbdkit", Purpose::Test, "the peer that the NBD server is measured against"),
     package("nbd-server", Purpose::Test, "another peer"),
+    package("ovmf", Purpose::Test, "UEFI firmware with a PXE of its own"),
+    package("curl", Purpose::Test, "a TFTP and HTTP client that we did not write"),
     package("cpio", Purpose::Test, "reads the initrds that we write"),
     package("dracut-core", Purpose::Test, "lsinitrd as a second reader of initrds"),
     package("busybox-static", Purpose::Test, "a user space for small test machines"),

@@ -13,9 +13,11 @@ use tempfile::TempDir;
 pub enum Firmware {
     /// The network card's iPXE option ROM: tells the DHCP server that it is iPXE.
     IpxeRom,
-    /// Behaves as a PXE ROM that is not iPXE: no iPXE user class, and it loads by TFTP whatever
-    /// file the DHCP server names. No free ROM of that kind exists, so iPXE is told to act so.
-    PlainPxe,
+    /// The distribution's iPXE for BIOS, fetched by TFTP from the segment's 10.77.0.1. (No free
+    /// BIOS ROM that is not iPXE exists; this is what such a ROM does after its DHCP.)
+    LoaderByTftp,
+    /// UEFI with the firmware's own PXE, which is not iPXE: it loads whatever the DHCP server names.
+    UefiPxe,
 }
 
 /// What is special about a machine.
@@ -48,9 +50,10 @@ pub struct Machine {
     _folder: TempDir,
 }
 
-/// Runs in place of the card's ROM for [`Firmware::PlainPxe`].
-const PLAIN_PXE: &str = "#!ipxe\nset user-class PXEClient\nautoboot net0\nreboot\n";
+/// Runs in place of the card's ROM for [`Firmware::LoaderByTftp`].
+const FETCH_LOADER: &str = "#!ipxe\nifconf -c dhcp net0\nchain tftp://10.77.0.1/undionly.kpxe\n";
 const IPXE_KERNEL: &str = "/usr/lib/ipxe/ipxe.lkrn";
+const OVMF: &str = "/usr/share/OVMF";
 
 impl Machine {
     /// Switches the machine on.
@@ -61,22 +64,16 @@ impl Machine {
         let tap = segment.tap()?;
         let mut command = segment.command("qemu-system-x86_64");
         command.args(["-accel", "tcg", "-display", "none", "-monitor", "none", "-nodefaults"]);
-        // Without graphics the firmware and the loader speak on the serial port.
-        command.args(["-machine", "pc,graphics=off"]);
-        command.args(["-m", &hardware.memory_mib.to_string(), "-boot", "n"]);
+        command.args(["-m", &hardware.memory_mib.to_string()]);
         command.args(["-netdev", &format!("tap,id=lan,ifname={tap},script=no,downscript=no")]);
-        command.args(["-device", &format!("virtio-net-pci,netdev=lan,mac={}", hardware.mac)]);
+        command.args(firmware_arguments(hardware.firmware, folder.path())?);
+        command.args(["-device", &card(hardware)]);
         // A card for randomness: without it the guest's services wait for entropy.
         command.args(["-device", "virtio-rng-pci"]);
         for port in [&console, &shell] {
             let name = port.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             command.args(["-chardev", &format!("socket,id={name},path={}", port.path.display())]);
             command.args(["-serial", &format!("chardev:{name}")]);
-        }
-        if hardware.firmware == Firmware::PlainPxe {
-            let script = folder.path().join("plain.ipxe");
-            std::fs::write(&script, PLAIN_PXE)?;
-            command.args(["-kernel", IPXE_KERNEL, "-initrd"]).arg(&script);
         }
         let log = std::fs::File::create(folder.path().join("qemu.log"))?;
         let mut emulator = Guarded::start(command.stdout(log.try_clone()?).stderr(log))?;
@@ -127,6 +124,38 @@ impl Machine {
         }
         bail!("still on after {limit:?}; last lines:\n{}", self.console.last_lines())
     }
+}
+
+fn card(hardware: &Hardware) -> String {
+    // Without its ROM the card is left to the firmware's own drivers.
+    let rom = if hardware.firmware == Firmware::UefiPxe { ",romfile=" } else { "" };
+    format!("virtio-net-pci,netdev=lan,bootindex=1,mac={}{rom}", hardware.mac)
+}
+
+fn firmware_arguments(firmware: Firmware, folder: &Path) -> Result<Vec<String>> {
+    // Without graphics the firmware and the loader speak on the serial port.
+    let mut arguments = match firmware {
+        Firmware::IpxeRom => vec!["-machine".to_owned(), "pc,graphics=off".to_owned()],
+        Firmware::LoaderByTftp => {
+            let script = folder.join("loader.ipxe");
+            std::fs::write(&script, FETCH_LOADER)?;
+            let script = script.display().to_string();
+            let words = ["-machine", "pc,graphics=off", "-kernel", IPXE_KERNEL, "-initrd", &script];
+            words.map(str::to_owned).to_vec()
+        }
+        Firmware::UefiPxe => {
+            let variables = folder.join("variables.fd");
+            let from = format!("{OVMF}/OVMF_VARS_4M.fd");
+            std::fs::copy(&from, &variables)
+                .with_context(|| format!("{from}\nhint: apt-get install ovmf"))?;
+            let code = format!("if=pflash,format=raw,unit=0,readonly=on,file={OVMF}/OVMF_CODE_4M.fd");
+            let variables = format!("if=pflash,format=raw,unit=1,file={}", variables.display());
+            ["-machine", "q35", "-drive", &code, "-drive", &variables].map(str::to_owned).to_vec()
+        }
+    };
+    // The firmware tries IPv6 for a minute first.
+    arguments.extend(["-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=no"].map(str::to_owned));
+    Ok(arguments)
 }
 
 fn said(emulator: &mut Guarded, folder: &Path) -> String {

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 pub enum Place {
     /// The machine's disk.
     Disk,
-    /// A file system of 48 MiB that only the server sees.
+    /// A file system of 320 MiB that only the server sees; the store keeps 256 MiB of it free.
     SmallFileSystem,
 }
 
@@ -98,7 +98,7 @@ impl Server {
 /// A command that runs `program` with a small file system mounted on `folder`, in a mount
 /// namespace of its own.
 fn on_small_file_system(host: &Host, folder: &Path, program: &Path) -> Command {
-    let script = "mount -t tmpfs -o size=48m none \"$0\" && exec \"$@\"";
+    let script = "mount -t tmpfs -o size=320m none \"$0\" && exec \"$@\"";
     let mut command = host.command("unshare");
     command.args(["--mount", "sh", "-c", script]).arg(folder).arg(program);
     command

@@ -1,3 +1,5 @@
+//! Tests of `config`.
+
 use super::*;
 
 fn parse(text: &str) -> Result<Config, String> {

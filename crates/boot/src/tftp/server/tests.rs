@@ -1,3 +1,5 @@
+//! Tests of `tftp::server`.
+
 use super::*;
 
 async fn serve(files: &[(&str, Vec<u8>)]) -> TftpServer {

@@ -1,3 +1,5 @@
+//! Tests of `dhcp::decide`.
+
 use super::*;
 use crate::dhcp::client::Architecture;
 use crate::dhcp::config::{BootOffer, Loader};

@@ -1,3 +1,5 @@
+//! Tests of `tftp::transfer`.
+
 use super::*;
 use proptest::prelude::*;
 
