@@ -30,9 +30,11 @@ pub struct ImportOptions {
 }
 
 impl Default for ImportOptions {
-    /// All cores; leaves 256 MiB free, so that records and logs can still be written.
+    /// All cores, and two threads at least, for one of them may wait for the disk; leaves 256 MiB
+    /// free, so that records and logs can still be written.
     fn default() -> Self {
-        let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let threads = cores.max(NonZeroUsize::MIN.saturating_add(1));
         Self { threads, reserve_bytes: 256 << 20 }
     }
 }
