@@ -9,13 +9,24 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, statat};
 
 /// systemd's last process, as the kernel cuts its name.
 const LAST_PROCESS: &str = "systemd-shutdow";
-/// Made when logins end at shutdown (systemd-user-sessions); also there early in the boot.
+/// Made early in the boot (systemd-tmpfiles), removed when logins begin and made again when they
+/// end at shutdown (systemd-user-sessions).
 const NO_LOGIN: &str = "1/root/run/nologin";
 
 /// Watches PID 1 through a directory that stays open.
 pub(crate) struct ShutdownWatch {
     proc: OwnedFd,
-    logins_were_open: bool,
+    logins: Logins,
+}
+
+/// What [`NO_LOGIN`] has told so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Logins {
+    /// Not there yet: init has only begun.
+    Unknown,
+    NotYet,
+    Open,
+    Over,
 }
 
 impl ShutdownWatch {
@@ -23,7 +34,7 @@ impl ShutdownWatch {
     pub(crate) fn open() -> Option<Self> {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
         let proc = openat(CWD, "/proc", flags, Mode::empty()).ok()?;
-        Some(Self { proc, logins_were_open: false })
+        Some(Self { proc, logins: Logins::Unknown })
     }
 
     /// Whether the device is going down.
@@ -33,8 +44,13 @@ impl ShutdownWatch {
     }
 
     fn decide(&mut self, no_login: bool, first_process: &str) -> bool {
-        self.logins_were_open |= !no_login;
-        first_process == LAST_PROCESS || (no_login && self.logins_were_open)
+        self.logins = match (self.logins, no_login) {
+            (Logins::Unknown, true) => Logins::NotYet,
+            (Logins::NotYet, false) => Logins::Open,
+            (Logins::Open, true) => Logins::Over,
+            (same, _) => same,
+        };
+        first_process == LAST_PROCESS || self.logins == Logins::Over
     }
 
     fn first_process(&self) -> String {
@@ -52,10 +68,15 @@ mod tests {
     #[test]
     fn logins_that_end_after_they_were_open_mean_shutdown() {
         let mut watch = ShutdownWatch::open().unwrap();
-        assert!(!watch.decide(true, "systemd"), "early in the boot");
-        assert!(!watch.decide(false, "systemd"));
+        for (no_login, when) in [(false, "before tmpfiles"), (true, "early in the boot"), (false, "up")] {
+            assert!(!watch.decide(no_login, "systemd"), "{when}");
+        }
         assert!(watch.decide(true, "systemd"));
-        assert!(watch.decide(false, LAST_PROCESS));
+    }
+
+    #[test]
+    fn systemd_s_last_process_means_shutdown() {
+        assert!(ShutdownWatch::open().unwrap().decide(false, LAST_PROCESS));
     }
 
     #[test]
