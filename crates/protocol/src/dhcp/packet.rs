@@ -90,6 +90,8 @@ impl Packet {
         if sname_has_options {
             read_options(&bytes[SNAME], &mut options)?;
         }
+        // Overload counts in the options field only (RFC 2132 section 9.3).
+        options.remove(&OVERLOAD);
         let mut chaddr = [0; 16];
         chaddr.copy_from_slice(&bytes[28..44]);
         Ok(Self {
@@ -250,6 +252,14 @@ mod tests {
         bytes[FILE.start..FILE.start + 5].copy_from_slice(&[12, 2, b'p', b'c', END]);
         bytes[SNAME.start..SNAME.start + 4].copy_from_slice(&[12, 1, b'1', END]);
         assert_eq!(Packet::parse(&bytes).unwrap().options[&12], b"pc1");
+    }
+
+    #[test]
+    fn an_overload_within_an_overload_is_dropped() {
+        let mut bytes = packet(Options::new(), Vec::new(), 1).encode();
+        bytes[HEADER_SIZE..HEADER_SIZE + 4].copy_from_slice(&[OVERLOAD, 1, 2, END]);
+        bytes[SNAME.start..SNAME.start + 4].copy_from_slice(&[OVERLOAD, 1, 3, END]);
+        assert_eq!(Packet::parse(&bytes).unwrap().options, Options::new());
     }
 
     #[test]
