@@ -5,6 +5,7 @@
 //! the socket decides when to read, how much to buffer and what to do with an error.
 
 pub mod client;
+pub mod exercise;
 pub mod server;
 pub mod wire;
 

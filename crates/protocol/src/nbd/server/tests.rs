@@ -203,61 +203,7 @@ fn extended_requests_may_be_longer_than_32_bits() {
     assert!(matches!(parsed.incoming, Some(Incoming::Order(Order { len: 0x10_0000_0000, .. }))));
 }
 
-/// Runs any bytes through handshake and parser; also what the fuzz target does.
-fn feed(bytes: &[u8], form: ReplyForm, step: usize) {
-    let mut parser = RequestParser::new(session(form));
-    let (mut at, mut end) = (0, 0);
-    loop {
-        match parser.next(&bytes[at..end]) {
-            Err(_) => return,
-            Ok(Parsed { consumed, incoming }) => {
-                at += consumed;
-                if consumed == 0 && incoming.is_none() {
-                    if end == bytes.len() {
-                        return;
-                    }
-                    end = bytes.len().min(end + step);
-                }
-            }
-        }
-    }
-}
-
 proptest! {
-    #[test]
-    fn no_bytes_make_the_handshake_panic(
-        bytes in proptest::collection::vec(any::<u8>(), 0..400), number in 0u32..13, len in 0u32..100,
-    ) {
-        let mut input = 3u32.to_be_bytes().to_vec();
-        input.extend_from_slice(&wire::OPTION_MAGIC.to_be_bytes());
-        input.extend_from_slice(&number.to_be_bytes());
-        input.extend_from_slice(&len.to_be_bytes());
-        input.extend_from_slice(&bytes);
-        let mut output = Vec::new();
-        let mut server = Handshake::new(TlsOffer::Offered, &mut output);
-        let step = server.receive(&input, &mut output);
-        if let Event::OpenExport { .. } = step.event {
-            server.opened(&shape(), &mut output);
-        }
-    }
-
-    #[test]
-    fn no_bytes_make_the_parser_panic(
-        flags in 0u16..64, command in 0u16..10, offset in any::<u64>(), len in any::<u32>(),
-        tail in proptest::collection::vec(any::<u8>(), 0..200), step in 1usize..64,
-    ) {
-        let header = RequestHeader { flags, command, cookie: 1, offset, len: u64::from(len) };
-        for form in [ReplyForm::Simple, ReplyForm::Structured, ReplyForm::Extended] {
-            let mut bytes = match form {
-                ReplyForm::Extended => header.encode_extended().to_vec(),
-                _ => header.encode().to_vec(),
-            };
-            bytes.extend_from_slice(&tail);
-            feed(&bytes, form, step);
-            feed(&tail, form, step);
-        }
-    }
-
     #[test]
     fn an_admitted_order_lies_inside_the_disk(
         flags in 0u16..64, command in 0u16..10, offset in 0..2 * SIZE, len in any::<u32>(),
