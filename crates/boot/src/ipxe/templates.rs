@@ -23,7 +23,7 @@ reboot
 /// A device that waits for an admin.
 pub(super) const PENDING: &str = r"#!ipxe
 echo Headwater: this device ({{ mac }}) is not known yet and waits to be accepted.
-echo hint: headwater device accept {{ mac }}
+echo hint: headwater pending accept {{ mac }}
 sleep 30
 chain --timeout 10000 --replace --autofree {{ again }} || reboot
 ";

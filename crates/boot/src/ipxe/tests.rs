@@ -44,7 +44,7 @@ fn a_device_tries_every_server_in_turn() {
 fn a_waiting_device_asks_again() {
     let mac = "52:54:00:12:34:56".parse().unwrap();
     let text = pending_script(mac, &url(1, "/boot/v1/script?mac=52:54:00:12:34:56"));
-    assert!(text.contains("headwater device accept 52:54:00:12:34:56\n"), "{text}");
+    assert!(text.contains("headwater pending accept 52:54:00:12:34:56\n"), "{text}");
     assert!(
         text.contains("--autofree http://10.0.0.1:6900/boot/v1/script?mac=52:54:00:12:34:56 || reboot\n")
     );
