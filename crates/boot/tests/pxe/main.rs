@@ -1,7 +1,7 @@
 //! Machines that boot by PXE from our servers, in network namespaces with QEMU: up to the moment
 //! at which they ask our HTTP port for their script with their own MAC address, or for a kernel.
 //!
-//! Needs root, and the packages iproute2, qemu-system-x86, ipxe, ovmf, dnsmasq-base.
+//! Needs root, and the packages iproute2, qemu-system-x86, ipxe, ovmf, dnsmasq-base, busybox.
 
 mod network;
 
@@ -17,6 +17,7 @@ use protocol::dhcp::{BootOffer, DhcpConfig, Loader, Mode, Pool};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -245,4 +246,49 @@ fn a_device_script_falls_through_to_the_next_server() {
     };
     let asks_for_kernel = |line: &str| line.starts_with("GET /boot/v1/kernel/T ");
     boot(Network::new(), Mode::Full(pool()), bios, &script.render(), asks_for_kernel);
+}
+
+/// Runs busybox's DHCP client with a MAC address; the address that it was given.
+fn lease(host: &str, mac: &str) -> String {
+    let commands = format!(
+        "ip link set eth0 down; ip link set eth0 address {mac}; ip link set eth0 up; \
+         busybox udhcpc -i eth0 -n -q -f -t 10 -T 1 -s /bin/true 2>&1"
+    );
+    let output = Command::new("ip")
+        .args(["netns", "exec", host, "sh", "-c", &commands])
+        .output()
+        .expect("ip from iproute2");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let after = text.split("lease of ").nth(1);
+    let address = after.and_then(|rest| rest.split([' ', ',']).next());
+    address.unwrap_or_else(|| panic!("no lease; hint: apt-get install busybox:\n{text}")).to_owned()
+}
+
+#[test]
+fn a_restarted_server_knows_who_has_which_address() {
+    let mut network = Network::new();
+    let host = network.add_host("10.77.0.2");
+    let leases = tempfile::tempdir().unwrap();
+    let settings = || DhcpSettings {
+        interface: BRIDGE.to_owned(),
+        config: config(Mode::Full(pool()), &Loaders::default()),
+        lease_file: leases.path().join("leases"),
+    };
+    let ask = async |mac: &'static str| {
+        let host = host.clone();
+        tokio::task::spawn_blocking(move || lease(&host, mac)).await.unwrap()
+    };
+    within(&network.namespace, async || {
+        let server = DhcpServer::start(settings(), Arc::new(())).unwrap();
+        let first = ask("52:54:00:77:00:0a").await;
+        let in_use = DhcpServer::start(settings(), Arc::new(())).unwrap_err().to_string();
+        assert!(in_use.contains("UDP port 67") && in_use.contains("hint:"), "{in_use}");
+        server.stop().await;
+        let server = DhcpServer::start(settings(), Arc::new(())).unwrap();
+        let second = ask("52:54:00:77:00:0b").await;
+        assert_ne!(first, second);
+        assert_eq!(ask("52:54:00:77:00:0a").await, first);
+        assert_eq!(server.leases().iter().count(), 2);
+        server.stop().await;
+    });
 }
