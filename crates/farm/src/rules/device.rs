@@ -143,9 +143,13 @@ pub(super) fn admit(
     change.absent(Key::Mac(mac));
     change.put(Key::Mac(mac), &name);
     change.put(Key::Device(name), &device);
-    if let Some(pending) = view.pending.get(&mac) {
-        change.unchanged(Key::Pending(mac), pending);
-        change.delete(Key::Pending(mac));
+    match view.pending.get(&mac) {
+        Some(pending) => {
+            change.unchanged(Key::Pending(mac), pending);
+            change.delete(Key::Pending(mac));
+        }
+        // Else it could begin to wait at the same time, and wait for ever.
+        None => change.absent(Key::Pending(mac)),
     }
     Ok(device)
 }

@@ -63,6 +63,9 @@ enum Command {
     /// Unknown machines that wait to be accepted
     #[command(subcommand)]
     Pending(commands::pending::Pending),
+    /// Sessions: who reads which version from the server
+    #[command(subcommand)]
+    Session(commands::session::Session),
     /// The servers of the farm
     #[command(subcommand)]
     Server(commands::server::Server),
@@ -111,6 +114,7 @@ fn run(global: Global, command: Command) -> anyhow::Result<()> {
         Command::Device(device) => block_on(device.run(&context()?)),
         Command::Collection(collection) => block_on(collection.run(&context()?)),
         Command::Pending(pending) => block_on(pending.run(&context()?)),
+        Command::Session(session) => block_on(session.run(&context()?)),
         Command::Server(server) => block_on(server.run(&context()?)),
         Command::Store(store) => block_on(store.run(&context()?)),
         Command::Events(events) => block_on(events.run(&context()?)),

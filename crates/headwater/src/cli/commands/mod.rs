@@ -7,6 +7,7 @@ pub(crate) mod events;
 pub(crate) mod pending;
 pub(crate) mod serve;
 pub(crate) mod server;
+pub(crate) mod session;
 pub(crate) mod status;
 pub(crate) mod store;
 pub(crate) mod vdisk;
