@@ -4,17 +4,19 @@
 //! committed if what the rule relied on still holds, and visible in the snapshot before the caller
 //! goes on. If something else got in between, the rule is asked again.
 
+mod event_limit;
 mod follow;
 
 use super::shutdown::Shutdown;
+use event_limit::EventLimit;
 use farm::{
     BootDecision, Change, EventId, Expect, FarmView, NewEvent, Precondition, Refusal, Timestamp, Write,
 };
 use farm_db::{Compare, DbError, FarmDb, Op, TxnOutcome};
 use model::{MacAddress, Name};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{mpsc, watch};
 
 /// How often a rule is asked again when others get in between; each try means that another made it.
@@ -32,6 +34,7 @@ pub(crate) struct FarmHandle {
     applied: watch::Sender<u64>,
     event_count: AtomicU64,
     events: mpsc::Sender<NewEvent>,
+    limit: Mutex<EventLimit>,
 }
 
 /// Why a change was not made.
@@ -73,6 +76,7 @@ impl FarmHandle {
             view: RwLock::new(Arc::new(view)),
             event_count: AtomicU64::new(0),
             events,
+            limit: Mutex::default(),
         });
         tokio::spawn(follow::follow(Arc::clone(&handle)));
         tokio::spawn(follow::write_events(Arc::clone(&handle), queue, shutdown));
@@ -116,8 +120,11 @@ impl FarmHandle {
         Err(FarmError::Busy)
     }
 
-    /// Notes an event. Never waits; where too many come at once the rest is only logged.
+    /// Notes an event. Never waits; repetitions and floods are left out.
     pub(crate) fn event(&self, event: NewEvent) {
+        if !self.limit.lock().expect("no holder of this lock panics").admits(&event, Instant::now()) {
+            return;
+        }
         tracing::info!(kind = event.kind.id(), subject = %event.subject, "{}", event.message);
         if self.events.try_send(event).is_err() {
             tracing::warn!("too many events at once: the last one is only in this log");
