@@ -13,7 +13,7 @@ use headwater_boot::{BootEvent, BootObserver, BootStep};
 use image::RootSpec;
 use model::VersionNumber;
 use network::{BRIDGE, Network, SERVER, seconds, within};
-use protocol::dhcp::{BootOffer, DhcpConfig, Loader, Mode, Pool};
+use protocol::dhcp::{BootOffer, ClientKind, DhcpConfig, Loader, Mode, Pool};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -67,9 +67,9 @@ fn config(mode: Mode, loaders: &Loaders) -> DhcpConfig {
     DhcpConfig { mode, server, boot: BootOffer { script_url, loaders: loaders.collect() } }
 }
 
-/// Answers requests for the script with `script`, all others with 404, until `is_last` says so of
-/// one; gives that request's first line.
-async fn serve_http(script: &str, mut is_last: impl FnMut(&str) -> bool) -> String {
+/// Answers requests for the script with `script`, those for loaders with their bytes, all others
+/// with 404, until `is_last` says so of one; gives that request's first line.
+async fn serve_http(script: &str, loaders: &Loaders, mut is_last: impl FnMut(&str) -> bool) -> String {
     let listener = TcpListener::bind((SERVER, HTTP_PORT)).await.unwrap();
     loop {
         let (mut stream, _) = listener.accept().await.unwrap();
@@ -77,15 +77,19 @@ async fn serve_http(script: &str, mut is_last: impl FnMut(&str) -> bool) -> Stri
         let len = stream.read(&mut request).await.unwrap();
         let line = String::from_utf8_lossy(&request[..len]).lines().next().unwrap_or("").to_owned();
         let path = line.split(' ').nth(1).unwrap_or("");
-        let (status, body) = if path.starts_with("/boot/v1/script") {
-            ("200 OK", script.as_bytes())
-        } else {
-            ("404 Not Found", &[][..])
+        let loader = path.strip_prefix("/boot/v1/loader/").and_then(|file| loaders.files.get(file));
+        let (status, body) = match loader {
+            Some(loader) => ("200 OK", &loader[..]),
+            None if path.starts_with("/boot/v1/script") => ("200 OK", script.as_bytes()),
+            None => ("404 Not Found", &[][..]),
         };
         let length = body.len();
         let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
-        stream.write_all(body).await.unwrap();
+        // Firmware asks by HEAD how large the file is.
+        if !line.starts_with("HEAD ") {
+            stream.write_all(body).await.unwrap();
+        }
         if is_last(&line) {
             return line;
         }
@@ -118,7 +122,7 @@ fn boot(
         let files = TftpSettings::new(SERVER.parse().unwrap(), loaders.files.clone());
         let tftp = TftpServer::start(files, observer).await.unwrap();
         machine(&mut network);
-        let line = tokio::time::timeout(PATIENCE, serve_http(script, is_last)).await;
+        let line = tokio::time::timeout(PATIENCE, serve_http(script, &loaders, is_last)).await;
         dhcp.stop().await;
         tftp.stop().await;
         line
@@ -182,48 +186,50 @@ fn the_bios_loader_comes_by_tftp_and_finds_its_script_again() {
     assert!(seen.has(|step| matches!(step, BootStep::LoaderDone { file } if loader(file))));
 }
 
+/// Starts a machine with UEFI firmware and no option ROM; `firmware_option` turns one of the ways
+/// to boot off. `variables` must outlive the machine.
+fn uefi(network: &mut Network, variables: &Path, firmware_option: &str) {
+    let firmware = Path::new("/usr/share/OVMF");
+    std::fs::copy(firmware.join("OVMF_VARS_4M.fd"), variables)
+        .unwrap_or_else(|error| panic!("OVMF: {error}; hint: apt-get install ovmf"));
+    let firmware = firmware.display();
+    let command = format!(
+        "-accel tcg -machine q35 -m 512 -nodefaults -nographic -monitor none -serial stdio \
+         -drive if=pflash,format=raw,unit=0,readonly=on,file={firmware}/OVMF_CODE_4M.fd \
+         -drive if=pflash,format=raw,unit=1,file={variables} \
+         -netdev tap,id=n0,ifname=tap0,script=no,downscript=no \
+         -device virtio-net-pci,netdev=n0,mac={MAC},bootindex=1,romfile= \
+         -fw_cfg name=opt/org.tianocore/IPv6PXESupport,string=no -fw_cfg {firmware_option}",
+        variables = variables.display(),
+    );
+    let arguments: Vec<&str> = command.split_whitespace().collect();
+    network.add_tap("tap0");
+    let namespace = network.namespace.clone();
+    network.spawn(&namespace, "qemu-system-x86_64", &arguments, "qemu-system-x86");
+}
+
 /// The firmware's own PXE, without any iPXE before ours: DHCP, TFTP, then the script.
 #[test]
 fn a_uefi_machine_loads_ipxe_by_tftp_from_the_full_server() {
     let variables = tempfile::NamedTempFile::new().unwrap();
-    let firmware = Path::new("/usr/share/OVMF");
-    std::fs::copy(firmware.join("OVMF_VARS_4M.fd"), variables.path())
-        .unwrap_or_else(|error| panic!("OVMF: {error}; hint: apt-get install ovmf"));
-    let code = format!("if=pflash,format=raw,unit=0,readonly=on,file={}/OVMF_CODE_4M.fd", firmware.display());
-    let store = format!("if=pflash,format=raw,unit=1,file={}", variables.path().display());
-    let uefi = |network: &mut Network| {
-        network.add_tap("tap0");
-        let namespace = network.namespace.clone();
-        let device = format!("virtio-net-pci,netdev=n0,mac={MAC},bootindex=1,romfile=");
-        let arguments = [
-            "-accel",
-            "tcg",
-            "-machine",
-            "q35",
-            "-m",
-            "512",
-            "-nodefaults",
-            "-nographic",
-            "-monitor",
-            "none",
-            "-serial",
-            "stdio",
-            "-drive",
-            &code,
-            "-drive",
-            &store,
-            "-netdev",
-            "tap,id=n0,ifname=tap0,script=no,downscript=no",
-            "-device",
-            &device,
-            "-fw_cfg",
-            "name=opt/org.tianocore/IPv6PXESupport,string=no",
-        ];
-        network.spawn(&namespace, "qemu-system-x86_64", &arguments, "qemu-system-x86");
+    let machine = |network: &mut Network| {
+        uefi(network, variables.path(), "name=opt/org.tianocore/IPv6HTTPSupport,string=no");
     };
-    let (seen, _) = boot(Network::new(), Mode::Full(pool()), uefi, WAIT, asks_for_script);
+    let (seen, _) = boot(Network::new(), Mode::Full(pool()), machine, WAIT, asks_for_script);
     let loader = |file: &str| file == "snponly.efi";
     assert!(seen.has(|step| matches!(step, BootStep::LoaderDone { file } if loader(file))));
+}
+
+/// UEFI HTTP boot: the loader's URL comes by DHCP, no TFTP at all.
+#[test]
+fn a_uefi_machine_loads_ipxe_by_http() {
+    let variables = tempfile::NamedTempFile::new().unwrap();
+    let machine = |network: &mut Network| {
+        uefi(network, variables.path(), "name=opt/org.tianocore/IPv4PXESupport,string=no");
+    };
+    let (seen, _) = boot(Network::new(), Mode::Full(pool()), machine, WAIT, asks_for_script);
+    assert!(seen.has(|step| matches!(step, BootStep::Dhcp { client: ClientKind::UefiHttp(_), .. })));
+    assert!(!seen.has(|step| matches!(step, BootStep::LoaderStarted { .. })));
 }
 
 /// The real script, on a real iPXE: the first server is dead, the second has no kernel.
