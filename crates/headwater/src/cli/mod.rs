@@ -76,6 +76,8 @@ enum Command {
     Events(commands::events::Events),
     /// How the server and the farm stand
     Status,
+    /// Shows all of it on this machine: a server and diskless machines in QEMU, without root
+    Lab(crate::lab::Lab),
 }
 
 /// What commands that talk to the server work with.
@@ -119,6 +121,7 @@ fn run(global: Global, command: Command) -> anyhow::Result<()> {
         Command::Store(store) => block_on(store.run(&context()?)),
         Command::Events(events) => block_on(events.run(&context()?)),
         Command::Status => block_on(commands::status::run(&context()?)),
+        Command::Lab(lab) => crate::lab::run(&lab),
     }
 }
 
