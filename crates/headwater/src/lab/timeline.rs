@@ -57,7 +57,8 @@ impl Step {
     /// steps that the lab does not draw.
     pub(super) fn of_session(label: &str) -> Option<Self> {
         match label {
-            "script" => Some(Self::Script),
+            "kernel fetched" => Some(Self::KernelFile),
+            "initrd fetched" => Some(Self::InitrdFile),
             other => Self::ALL.into_iter().find(|step| step.label() == other && *step != Self::Login),
         }
     }
@@ -146,7 +147,7 @@ mod tests {
 
     #[test]
     fn session_labels_are_the_steps_that_a_server_can_see() {
-        assert_eq!(Step::of_session("script"), Some(Step::Script));
+        assert_eq!(Step::of_session("kernel fetched"), Some(Step::KernelFile));
         assert_eq!(Step::of_session("agent started"), Some(Step::AgentStarted));
         assert_eq!(Step::of_session("login prompt"), None);
         assert_eq!(Step::of_session("plan fetched"), None);

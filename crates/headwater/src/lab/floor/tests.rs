@@ -1,3 +1,5 @@
+//! What the floor makes of consoles, notices and sessions.
+
 use super::*;
 
 const T0: SystemTime = SystemTime::UNIX_EPOCH;
@@ -63,7 +65,7 @@ fn sessions_name_machines_and_fill_their_timelines() {
     let news = SessionNews {
         mac: mac(1),
         device: "lab-001".to_owned(),
-        steps: vec![("script".to_owned(), at(5)), ("plan fetched".to_owned(), at(6))],
+        steps: vec![("script fetched".to_owned(), at(5)), ("plan fetched".to_owned(), at(6))],
         read_bytes: Some(3 << 20),
         cache_bytes: Some((1, 256 << 20)),
     };
