@@ -2,7 +2,7 @@
 //! cache, interleaved in one run.
 //!
 //! Prints medians, ratios against the best peer of the same run and the bars; ends with one line,
-//! and with an error that names every bar that was missed.
+//! non-zero where a bar was missed; each missed bar is named above it.
 
 #[path = "nbd-peers/bars.rs"]
 mod bars;
@@ -15,12 +15,13 @@ mod serve;
 #[path = "nbd-peers/vanish.rs"]
 mod vanish;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use bars::Verdict;
 use clap::{Parser, Subcommand};
 use headwater_benches::nbd::server::{Kind, Server, Source};
 use headwater_benches::real_image;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 use store::{ImportOptions, Quiet, Store};
 
@@ -59,10 +60,10 @@ enum Child {
     },
 }
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     let mut arguments = Arguments::parse();
     if let Some(Child::Serve { store }) = &arguments.child {
-        return serve::serve(store);
+        serve::serve(store)?;
     }
     if arguments.quick {
         (arguments.rounds, arguments.run_ms, arguments.size_mib) = (1, 100, 256);
@@ -71,7 +72,7 @@ fn main() -> Result<()> {
     let store = import(&image, &arguments.directory, arguments.size_mib)?;
     let source = Source { image: &image, store: &store, scratch: &arguments.directory };
     let verdicts = measure(&arguments, source)?;
-    conclude(&verdicts, arguments.quick)
+    Ok(conclude(&verdicts, arguments.quick))
 }
 
 fn measure(arguments: &Arguments, source: Source<'_>) -> Result<Vec<Verdict>> {
@@ -108,24 +109,20 @@ fn import(image: &Path, directory: &Path, size_mib: u64) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn conclude(verdicts: &[Verdict], quick: bool) -> Result<()> {
+/// Prints the missed bars and the last line; whether all were met.
+fn conclude(verdicts: &[Verdict], quick: bool) -> ExitCode {
     let missed: Vec<&Verdict> = verdicts.iter().filter(|verdict| !verdict.met).collect();
-    let met = verdicts.len() - missed.len();
     let headline: Vec<&str> = verdicts.iter().filter_map(|verdict| verdict.headline.as_deref()).collect();
     if quick {
         println!("nbd-peers --quick: {} loads ran on all servers", headline.len());
-        return Ok(());
+        return ExitCode::SUCCESS;
     }
-    for verdict in &missed {
-        println!("missed: {}", verdict.text);
-    }
+    missed.iter().for_each(|verdict| println!("missed: {}", verdict.text));
+    let met = verdicts.len() - missed.len();
     println!(
         "nbd-peers: {met} of {} bars met; against the best peer: {}",
         verdicts.len(),
         headline.join(", ")
     );
-    match missed.first() {
-        None => Ok(()),
-        Some(first) => bail!("{} bars missed, the first: {}", missed.len(), first.text),
-    }
+    if missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
