@@ -92,10 +92,10 @@ fn set_default_route(socket: &mut Socket, link: &Link, gateway: Ipv4Addr) -> io:
     socket.request(message).map(drop)
 }
 
-/// The IPv4 addresses of an interface.
-pub(crate) fn addresses(socket: &mut Socket, link: &Link) -> io::Result<Vec<Ipv4Addr>> {
+/// All IPv4 addresses, each with the number of its interface.
+pub(crate) fn addresses(socket: &mut Socket) -> io::Result<Vec<(u32, Ipv4Addr)>> {
     let answers = socket.dump(Message::new(RTM_GETADDR, &address_header(0, 0)))?;
-    Ok(answers.iter().filter_map(|answer| address_of(answer, link.index)).collect())
+    Ok(answers.iter().filter_map(address_of).collect())
 }
 
 /// `struct ifinfomsg`.
@@ -139,13 +139,14 @@ fn link_of(answer: &Answer) -> Option<Link> {
     })
 }
 
-fn address_of(answer: &Answer, index: u32) -> Option<Ipv4Addr> {
+fn address_of(answer: &Answer) -> Option<(u32, Ipv4Addr)> {
     let header: &[u8; 8] = answer.body.first_chunk()?;
-    if answer.kind != RTM_NEWADDR || u32::from_ne_bytes(header[4..8].try_into().ok()?) != index {
+    if answer.kind != RTM_NEWADDR {
         return None;
     }
+    let index = u32::from_ne_bytes(header[4..8].try_into().ok()?);
     let (_, value) = attributes(&answer.body[8..]).find(|(kind, _)| *kind == IFA_LOCAL)?;
-    Some(<[u8; 4]>::try_from(value).ok()?.into())
+    Some((index, <[u8; 4]>::try_from(value).ok()?.into()))
 }
 
 #[cfg(test)]
@@ -157,7 +158,7 @@ mod tests {
         let mut socket = Socket::route().unwrap();
         let loopback = find_link(&mut socket, MacAddress([0; 6])).unwrap().unwrap();
         assert_eq!(loopback.name, "lo");
-        assert!(addresses(&mut socket, &loopback).unwrap().contains(&Ipv4Addr::LOCALHOST));
+        assert!(addresses(&mut socket).unwrap().contains(&(loopback.index, Ipv4Addr::LOCALHOST)));
     }
 
     #[test]

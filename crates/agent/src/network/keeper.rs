@@ -5,7 +5,8 @@
 //! did it then waits for a page of that file system. The keeper listens to the kernel's routing
 //! messages and puts back what is missing, after a moment in which the manager may do so itself:
 //! the link, then, only where the card has no IPv4 address left, the loader's address. Where it
-//! has another one, the guest's will counts and the link to the servers is opened anew from there.
+//! has another one, or a bridge over it has taken ours, the guest's will counts; the link to the
+//! servers is opened anew from another address.
 
 use super::{addresses, bring_up, configure, find_link};
 use crate::console;
@@ -13,7 +14,7 @@ use crate::device_disk::DeviceDisk;
 use crate::kernel_parameters::LoaderAddress;
 use crate::netlink::Socket;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Weak;
 use std::time::Duration;
 
@@ -73,7 +74,7 @@ fn look(socket: &mut Socket, address: &LoaderAddress, disk: &Weak<DeviceDisk>) -
 fn restore(socket: &mut Socket, address: &LoaderAddress) -> io::Result<()> {
     let Some(link) = find_link(socket, address.mac)? else { return Ok(()) };
     bring_up(socket, &link)?;
-    if addresses(socket, &link)?.is_empty() {
+    if addresses(socket)?.iter().all(|(index, _)| *index != link.index) {
         configure(socket, &link, address)?;
     }
     console::info(format!("{}: the way to the servers was cut and is open again", link.name));
@@ -82,16 +83,36 @@ fn restore(socket: &mut Socket, address: &LoaderAddress) -> io::Result<()> {
 
 fn repair(socket: &mut Socket, address: &LoaderAddress, disk: &Weak<DeviceDisk>) -> io::Result<Repair> {
     let Some(link) = find_link(socket, address.mac)? else { return Ok(Repair::Nothing) };
-    let present = addresses(socket, &link)?;
+    let all = addresses(socket)?;
     let in_use = disk.upgrade().and_then(|disk| disk.link().local).map(|local| local.ip());
-    Ok(decide(link.is_up, &present, in_use))
+    let ours = match in_use {
+        Some(IpAddr::V4(in_use)) => in_use,
+        _ => address.address,
+    };
+    Ok(decide(&Seen {
+        is_up: link.is_up,
+        card_has_address: all.iter().any(|(index, _)| *index == link.index),
+        ours_is_somewhere: all.iter().any(|(_, present)| *present == ours),
+        is_connected: in_use.is_some(),
+    }))
 }
 
-fn decide(is_up: bool, present: &[Ipv4Addr], in_use: Option<IpAddr>) -> Repair {
-    match in_use {
-        _ if !is_up || present.is_empty() => Repair::Restore,
-        Some(IpAddr::V4(in_use)) if !present.contains(&in_use) && !in_use.is_loopback() => Repair::Reconnect,
-        _ => Repair::Nothing,
+/// What the kernel says about the way to the servers.
+struct Seen {
+    is_up: bool,
+    card_has_address: bool,
+    /// On the card, or on a bridge or bond that has taken it over.
+    ours_is_somewhere: bool,
+    is_connected: bool,
+}
+
+fn decide(seen: &Seen) -> Repair {
+    match seen {
+        Seen { is_up: false, .. } => Repair::Restore,
+        Seen { ours_is_somewhere: true, .. } => Repair::Nothing,
+        Seen { card_has_address: false, .. } => Repair::Restore,
+        Seen { is_connected: true, .. } => Repair::Reconnect,
+        Seen { is_connected: false, .. } => Repair::Nothing,
     }
 }
 
@@ -99,20 +120,27 @@ fn decide(is_up: bool, present: &[Ipv4Addr], in_use: Option<IpAddr>) -> Repair {
 mod tests {
     use super::*;
 
-    const OURS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
-    const OTHER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 77);
+    const WELL: Seen =
+        Seen { is_up: true, card_has_address: true, ours_is_somewhere: true, is_connected: true };
 
     #[test]
     fn a_card_that_is_off_or_bare_is_restored() {
-        assert_eq!(decide(false, &[OURS], Some(OURS.into())), Repair::Restore);
-        assert_eq!(decide(true, &[], Some(OURS.into())), Repair::Restore);
-        assert_eq!(decide(true, &[], None), Repair::Restore);
+        assert_eq!(decide(&WELL), Repair::Nothing);
+        assert_eq!(decide(&Seen { is_up: false, ..WELL }), Repair::Restore);
+        let bare = Seen { card_has_address: false, ours_is_somewhere: false, ..WELL };
+        assert_eq!(decide(&bare), Repair::Restore);
+        assert_eq!(decide(&Seen { is_connected: false, ..bare }), Repair::Restore);
     }
 
     #[test]
     fn another_address_is_the_guest_s_will() {
-        assert_eq!(decide(true, &[OTHER], Some(OURS.into())), Repair::Reconnect);
-        assert_eq!(decide(true, &[OTHER, OURS], Some(OURS.into())), Repair::Nothing);
-        assert_eq!(decide(true, &[OTHER], None), Repair::Nothing);
+        let other = Seen { ours_is_somewhere: false, ..WELL };
+        assert_eq!(decide(&other), Repair::Reconnect);
+        assert_eq!(decide(&Seen { is_connected: false, ..other }), Repair::Nothing);
+    }
+
+    #[test]
+    fn a_bridge_that_took_the_address_is_left_alone() {
+        assert_eq!(decide(&Seen { card_has_address: false, ..WELL }), Repair::Nothing);
     }
 }
