@@ -101,7 +101,7 @@ fn wanted(view: &FarmView, new: &NewSession) -> Result<(Version, model::Name), A
     Ok((version.record.clone(), vdisk.store.clone()))
 }
 
-fn view(info: SessionInfo) -> SessionView {
+pub(super) fn view(info: SessionInfo) -> SessionView {
     let (device, mac) = match info.holder {
         Holder::Device { name, mac } => (Some(name), Some(mac)),
         Holder::Admin => (None, None),

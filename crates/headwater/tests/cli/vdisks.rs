@@ -45,6 +45,25 @@ fn an_image_comes_back_as_it_went_in_whatever_its_format() {
 }
 
 #[test]
+fn a_session_streams_the_vdisk_to_a_foreign_client_and_keeps_it_from_being_deleted() {
+    let home = Home::new();
+    let server = home.start();
+    let raw = home.image("in.raw", 5 * MIB + 512, 64 << 20);
+    home.run(&["vdisk", "import", "office", "in.raw"]);
+    let opened = home.json(&["session", "create", "office"]);
+    let uri = opened["uri"].as_str().unwrap();
+    qemu_img(&["compare", "-f", "raw", "-F", "raw", text(&raw), uri]);
+    let sessions = home.json(&["session", "list"]);
+    assert_eq!((&sessions[0]["id"], &sessions[0]["vdisk"]), (&opened["id"], &"office".into()));
+    let token = uri.rsplit('/').next().unwrap();
+    assert!(!sessions.to_string().contains(token) && !server.get("/").contains(token), "the token is secret");
+    assert!(home.refused(&["vdisk", "delete", "office"], 3).contains("open sessions read it"));
+    home.run(&["session", "close", opened["id"].as_str().unwrap()]);
+    home.run(&["vdisk", "delete", "office"]);
+    assert!(home.refused(&["session", "create", "office"], 3).contains("hint: "));
+}
+
+#[test]
 fn a_taken_name_is_refused_before_anything_is_read() {
     let home = Home::new();
     let _server = home.start();

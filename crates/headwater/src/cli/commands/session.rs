@@ -23,7 +23,7 @@ pub(crate) enum Session {
         vdisk: Name,
         /// Which version [default: the one in production]
         #[arg(long)]
-        number: Option<u32>,
+        version: Option<u32>,
     },
     /// Ends a session: its machine loses its disk
     Close {
@@ -38,8 +38,8 @@ impl Session {
         match self {
             Self::List => list(context).await,
             Self::Show { id } => show(context, &client.get(&paths::fill(paths::SESSION, id)).await?),
-            Self::Create { vdisk, number } => {
-                let new = NewSession { vdisk, version: number };
+            Self::Create { vdisk, version } => {
+                let new = NewSession { vdisk, version };
                 let opened: OpenedSession = client.post(paths::SESSIONS, &new).await?;
                 context
                     .output
