@@ -66,7 +66,7 @@ fn an_unknown_machine_waits_until_it_is_accepted_and_then_boots() -> Result<()> 
     let hardware = Hardware::new(6);
     let mut machine = scene.machine(&hardware)?;
     scene.explained(scene.wait_for_cli(&["pending", "list"], &hardware.mac, BOOT))?;
-    scene.explained(machine.console.wait_for("waits to be accepted", BOOT))?;
+    scene.explained(machine.console.wait_for("is not known yet", BOOT))?;
     ensure!(!scene.cli(&["device", "list"])?.contains(&hardware.mac), "it was added by itself");
     scene.cli(&["pending", "accept", &hardware.mac, "--name", "accepted"])?;
     let marker = scene.explained(machine.wait_for_marker(BOOT))?;
@@ -89,7 +89,10 @@ fn a_full_write_cache_refuses_writes_and_the_machine_still_answers() -> Result<(
     // Reads of blocks that were never read before come from the server as ever.
     let reads = machine.run("cat /boot/vmlinuz-* >/dev/null && test $(ls /usr/bin | wc -l) -gt 100", COMMAND);
     ensure!(scene.explained(reads)? == 0, "reads fail after the cache is full:\n{}", machine.shell_lines());
-    scene.wait_for_cli(&["events"], "write-cache-full", COMMAND)
+    scene.wait_for_cli(&["events"], "write-cache-full", COMMAND)?;
+    let events = scene.cli(&["events"])?;
+    ensure!(!events.contains("shuts down"), "a running machine was said to shut down:\n{events}");
+    Ok(())
 }
 
 fn reboots_clean_and_shuts_down(image: &'static str) -> Result<()> {
