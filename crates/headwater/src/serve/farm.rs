@@ -140,15 +140,15 @@ impl FarmHandle {
     /// Commits a change with its events; false where something it relied on has changed.
     async fn commit(&self, change: Change) -> Result<bool, FarmError> {
         let Change { preconditions, writes, events } = change;
-        for event in &events {
-            tracing::info!(kind = event.kind.id(), subject = %event.subject, "{}", event.message);
-        }
-        let ops = writes.into_iter().map(op).chain(self.event_ops(events)).collect();
+        let ops = writes.into_iter().map(op).chain(self.event_ops(events.clone())).collect();
         let outcome = self.db.txn(preconditions.into_iter().map(compare).collect(), ops).await?;
         let (revision, committed) = match outcome {
             TxnOutcome::Committed { revision } => (revision, true),
             TxnOutcome::Conflict { revision, .. } => (revision, false),
         };
+        for event in events.iter().filter(|_| committed) {
+            tracing::info!(kind = event.kind.id(), subject = %event.subject, "{}", event.message);
+        }
         // After a conflict too: the next try must see what was in its way.
         let mut applied = self.applied.subscribe();
         match tokio::time::timeout(FOLLOW_PATIENCE, applied.wait_for(|seen| *seen >= revision)).await {

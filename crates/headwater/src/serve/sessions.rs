@@ -215,7 +215,10 @@ impl Sessions {
         let mut table = self.lock();
         let Some(session) = table.get_mut(token) else { return false };
         session.info.last_seen = now;
-        push_step(&mut session.info.timeline, stage_label(report.stage), now);
+        // A report may come after the device has passed several stages.
+        for stage in STAGES.into_iter().filter(|stage| *stage <= report.stage) {
+            push_step(&mut session.info.timeline, stage_label(stage), now);
+        }
         session.info.report = Some(report);
         true
     }
@@ -275,6 +278,15 @@ pub(crate) fn boot_plan(
 /// Seconds between a device's reports: fresh enough for a fill level, 400 a second at 4,000
 /// devices.
 const REPORT_INTERVAL_S: u32 = 10;
+
+/// The stages of a boot, in order.
+const STAGES: [BootStage; 5] = [
+    BootStage::AgentStarted,
+    BootStage::DiskAttached,
+    BootStage::FirstRead,
+    BootStage::Running,
+    BootStage::Stopping,
+];
 
 fn stage_label(stage: BootStage) -> &'static str {
     match stage {
