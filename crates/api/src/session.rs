@@ -67,6 +67,10 @@ pub struct NewSession {
     /// Which version; the one in production where there is none.
     #[serde(default)]
     pub version: Option<u32>,
+    /// Makes the disk writable: this many bytes of the server's RAM may hold writes, which are
+    /// gone with the session.
+    #[serde(default)]
+    pub scratch_bytes: Option<u64>,
 }
 
 /// A session, and how to attach to it.

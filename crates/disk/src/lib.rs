@@ -15,6 +15,7 @@ mod memory_disk;
 pub mod ram_cache;
 mod range;
 mod residency;
+mod shared;
 mod version_disk;
 
 pub use block_io::{Access, BlockError, BlockIo, Extent, ExtentKind, Geometry, MappedSlice, Piece};

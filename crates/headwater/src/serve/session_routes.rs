@@ -7,8 +7,10 @@ use api::{NewSession, OpenedSession, SessionView, WriteCacheView};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use disk::{BlockIo, RamCache};
 use farm::{EventKind, FarmView, NewEvent, Version};
 use model::VersionNumber;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Every session, oldest first.
@@ -39,7 +41,11 @@ pub(super) async fn open(
         ApiError::from_text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string())
     };
     let (boot, root) = (&state.boot, version.root);
-    let disk = boot.open_disk(&store, root).await.map_err(|error| failed(&error))?;
+    let below = boot.open_disk(&store, root).await.map_err(|error| failed(&error))?;
+    let disk: Arc<dyn BlockIo> = match new.scratch_bytes {
+        None => below,
+        Some(limit) => Arc::new(RamCache::new(below, scratch(limit)?)),
+    };
     let spec = SessionSpec {
         holder: Holder::Admin,
         store,
@@ -55,6 +61,17 @@ pub(super) async fn open(
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let uri = format!("nbd://{}/{}", boot.reached(host).nbd, token.as_str());
     Ok((StatusCode::CREATED, Json(OpenedSession { id, uri })))
+}
+
+/// Refuses what would leave the server without memory for everything else.
+fn scratch(limit_bytes: u64) -> Result<u64, ApiError> {
+    let most = rustix::system::sysinfo();
+    let most = most.totalram as u64 * u64::from(most.mem_unit) / 2;
+    if limit_bytes > 0 && limit_bytes <= most {
+        return Ok(limit_bytes);
+    }
+    let message = format!("{limit_bytes} bytes of RAM for writes cannot be had");
+    Err(ApiError::bad_request(message, format!("ask for 1 to {most}, half of the server's memory")))
 }
 
 /// Ends a session and its connections.

@@ -201,6 +201,16 @@ pub(crate) fn qemu_img(words: &[&str]) {
     assert!(output.status.success(), "qemu-img {words:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// Runs commands of `qemu-io` on a disk, or says what went wrong.
+pub(crate) fn qemu_io(uri: &str, commands: &[&str]) {
+    let words = commands.iter().flat_map(|command| ["-c", command]);
+    let output = std::process::Command::new("qemu-io").args(["-f", "raw", uri]).args(words).output();
+    let output = output.expect("qemu-io runs: apt-get install qemu-utils");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let wrong = !output.status.success() || said.contains("failed");
+    assert!(!wrong, "qemu-io {commands:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// A path as text.
 pub(crate) fn text(path: &Path) -> &str {
     path.to_str().unwrap()

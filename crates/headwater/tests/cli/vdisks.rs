@@ -1,6 +1,6 @@
 //! vDisks from end to end: in, out, and what must leave nothing behind.
 
-use super::support::{Home, qemu_img, send, text, wait_for};
+use super::support::{Home, qemu_img, qemu_io, send, text, wait_for};
 use rustix::process::Signal;
 use std::io::Write;
 
@@ -61,6 +61,23 @@ fn a_session_streams_the_vdisk_to_a_foreign_client_and_keeps_it_from_being_delet
     home.run(&["session", "close", opened["id"].as_str().unwrap()]);
     home.run(&["vdisk", "delete", "office"]);
     assert!(home.refused(&["session", "create", "office"], 3).contains("hint: "));
+}
+
+#[test]
+fn a_scratch_session_takes_writes_that_nobody_else_sees() {
+    let home = Home::new();
+    let _server = home.start();
+    let raw = home.image("in.raw", 5 * MIB, 16 << 20);
+    home.run(&["vdisk", "import", "office", "in.raw"]);
+    let uri = |arguments: &[&str]| {
+        let opened = home.json(&[&["session", "create", "office"], arguments].concat());
+        opened["uri"].as_str().unwrap().to_owned()
+    };
+    let scratch = uri(&["--scratch", "8MiB"]);
+    qemu_io(&scratch, &["write -P 7 1M 3M", "flush"]);
+    qemu_img(&["compare", "-f", "raw", "-F", "raw", text(&raw), &uri(&[])]);
+    qemu_io(&scratch, &["read -P 7 1M 3M", "discard 1M 64k", "read -P 0 1M 64k"]);
+    assert!(home.refused(&["session", "create", "office", "--scratch", "0"], 3).contains("hint: "));
 }
 
 #[test]

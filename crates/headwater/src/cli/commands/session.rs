@@ -1,5 +1,6 @@
 //! `headwater session list|show|create|close`
 
+use crate::byte_size::ByteSize;
 use crate::cli::Context;
 use crate::cli::output::{bytes, or_dash, time_of};
 use api::{NewSession, OpenedSession, SessionView, TimelineStep, WriteCacheView, paths};
@@ -17,13 +18,17 @@ pub(crate) enum Session {
         /// The session's id
         id: String,
     },
-    /// Opens a version for reading over NBD; whoever has the printed address can read it
+    /// Opens a version over NBD; whoever has the printed address can use it
     Create {
         /// The vDisk
         vdisk: Name,
         /// Which version [default: the one in production]
         #[arg(long)]
         version: Option<u32>,
+        /// Makes the disk writable: as much of the server's RAM holds writes until the session
+        /// is closed, such as 1GiB
+        #[arg(long, value_name = "SIZE")]
+        scratch: Option<ByteSize>,
     },
     /// Ends a session: its machine loses its disk
     Close {
@@ -38,8 +43,9 @@ impl Session {
         match self {
             Self::List => list(context).await,
             Self::Show { id } => show(context, &client.get(&paths::fill(paths::SESSION, id)).await?),
-            Self::Create { vdisk, version } => {
-                let new = NewSession { vdisk, version };
+            Self::Create { vdisk, version, scratch } => {
+                let scratch_bytes = scratch.map(|size| size.0);
+                let new = NewSession { vdisk, version, scratch_bytes };
                 let opened: OpenedSession = client.post(paths::SESSIONS, &new).await?;
                 context
                     .output
