@@ -183,6 +183,7 @@ fn verify(place: &Place) -> Result<String> {
         "--size=64m",
         "--iodepth=32",
         "--verify=crc32c",
+        "--verify_state_save=0",
         "--do_verify=1",
         "--verify_fatal=1",
         "--output-format=terse",
