@@ -9,7 +9,7 @@ use crate::packages::{self, Purpose};
 use crate::process::{cargo, exists, is_root, output, run};
 use crate::steps::{Outcome, Steps};
 use crate::tidy;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
@@ -56,27 +56,35 @@ fn not_checked(what: &str) -> Result<Outcome> {
 }
 
 fn tests(totals: &mut String) -> Result<()> {
-    let nextest = exists("cargo-nextest");
-    let arguments: &[&str] = match nextest {
-        true => &["nextest", "run", "--workspace", "--no-fail-fast"],
-        false => &["test", "--workspace", "--all-targets", "--no-fail-fast"],
-    };
-    let mut command = in_user_namespace();
-    command.args(arguments);
-    let (lines, passed) = followed(&mut command)?;
-    *totals = match nextest {
-        true => nextest_totals(&lines),
-        false => cargo_totals(&lines),
-    };
-    if !passed {
-        bail!("{totals}");
-    }
+    let (told, passed) = run_tests(&[])?;
+    *totals = told;
+    ensure!(passed, "{totals}");
     Ok(())
+}
+
+/// Runs tests, all of the workspace where no `selection` is given; tells the totals, and whether
+/// all have passed.
+pub(crate) fn run_tests(selection: &[&str]) -> Result<(String, bool)> {
+    let nextest = exists("cargo-nextest");
+    let selection = if selection.is_empty() { &["--workspace"] } else { selection };
+    let mut command = in_user_namespace();
+    match nextest {
+        true => command.args(["nextest", "run"]),
+        false => command.arg("test"),
+    };
+    command.args(selection).arg("--no-fail-fast");
+    if !nextest && selection == ["--workspace"] {
+        // Doc tests have a step of their own.
+        command.arg("--all-targets");
+    }
+    let (lines, passed) = followed(&mut command)?;
+    let totals = if nextest { nextest_totals(&lines) } else { cargo_totals(&lines) };
+    Ok((totals, passed))
 }
 
 /// Cargo, as root of a user namespace where this process is not root: the end-to-end tests make
 /// network namespaces.
-pub(crate) fn in_user_namespace() -> Command {
+fn in_user_namespace() -> Command {
     let cargo = cargo();
     if is_root() {
         return cargo;

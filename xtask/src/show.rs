@@ -3,11 +3,12 @@
 //! Each prints what it found as its last line and fails where the bar is missed. The last known
 //! figures stand in `docs/evidence.md`, one row for each name (`cargo xtask tidy` compares).
 
+use crate::binaries::{self, Build};
+use crate::check::run_tests;
 use crate::packages::{self, Purpose};
-use crate::process::{cargo, exists, run};
+use crate::process::{cargo, run};
 use crate::{image, lab};
-use anyhow::{Context, Result};
-use std::process::Command;
+use anyhow::{Context, Result, ensure};
 use std::time::Instant;
 
 /// One claim.
@@ -24,8 +25,8 @@ pub(crate) struct Claim {
 enum Means {
     /// The lab with two machines.
     Lab,
-    /// The tests whose names match, of one package.
-    Tests { package: &'static str, filter: &'static str },
+    /// One test program of a package.
+    Tests { package: &'static str, test: &'static str },
     /// A program in `benches`, which prints its figure itself.
     Bench,
 }
@@ -36,7 +37,7 @@ pub(crate) const CLAIMS: &[Claim] = &[
     claim(
         "boot-matrix",
         "every boot path, initrd and rule for unknown devices, on machines in namespaces",
-        Means::Tests { package: "headwater-e2e", filter: "boot_matrix" },
+        Means::Tests { package: "headwater-e2e", test: "boot_matrix" },
     ),
     claim("nbd-identity", "clients that we did not write read the imported bytes over NBD", Means::Bench),
     claim("nbd-peers", "NBD against nbdkit, qemu-nbd and nbd-server", Means::Bench),
@@ -45,7 +46,7 @@ pub(crate) const CLAIMS: &[Claim] = &[
     claim(
         "bad-input",
         "damaged images, wrong addresses, missing packages: a clear message, nothing lost",
-        Means::Tests { package: "headwater-e2e", filter: "bad_input" },
+        Means::Tests { package: "headwater-e2e", test: "bad_input" },
     ),
 ];
 
@@ -64,7 +65,7 @@ impl Claim {
         packages::install(Purpose::Test)?;
         match self.means {
             Means::Lab => show_lab(self.name),
-            Means::Tests { package, filter } => show_tests(self.name, package, filter),
+            Means::Tests { package, test } => show_tests(self.name, package, test),
             Means::Bench => run(cargo()
                 .args(["run", "--release", "--quiet", "--package", "headwater-benches", "--bin"])
                 .arg(self.name)),
@@ -97,22 +98,14 @@ fn show_lab(name: &str) -> Result<()> {
     Ok(())
 }
 
-fn show_tests(name: &str, package: &str, filter: &str) -> Result<()> {
+fn show_tests(name: &str, package: &str, test: &str) -> Result<()> {
+    binaries::build(Build::Dev)?;
     image::make_all()?;
     let began = Instant::now();
-    let mut command = tests_command(package, filter);
-    run(&mut command).with_context(|| format!("{name}: missed"))?;
-    println!("{name}: all tests passed in {:.0} s", began.elapsed().as_secs_f64());
+    let (totals, passed) = run_tests(&["--package", package, "--test", test])?;
+    println!("{name}: {totals}, {:.0} s", began.elapsed().as_secs_f64());
+    ensure!(passed, "{name}: missed");
     Ok(())
-}
-
-fn tests_command(package: &str, filter: &str) -> Command {
-    let mut command = crate::check::in_user_namespace();
-    match exists("cargo-nextest") {
-        true => command.args(["nextest", "run", "--package", package, "--test", filter]),
-        false => command.args(["test", "--package", package, "--test", filter]),
-    };
-    command
 }
 
 #[cfg(test)]
