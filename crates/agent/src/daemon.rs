@@ -13,8 +13,8 @@ use crate::network::keeper;
 use crate::remote::{RemoteDisk, RemoteTarget};
 use crate::transmission::{self, Client};
 use crate::{full_cache, memory, report};
-use anyhow::Context as _;
-use protocol::plan::{BootPlan, BootStage, WriteCachePlan};
+use anyhow::{Context as _, bail};
+use protocol::plan::{BootPlan, BootStage, DiskPlan, WriteCachePlan};
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -47,7 +47,9 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let disk = Arc::new(open(&handover.plan)?);
     let progress = report::start(&handover.plan, Arc::downgrade(&disk))?;
     keeper::start(handover.address, Arc::downgrade(&disk))?;
-    full_cache::start(&handover.plan.write_cache, Arc::downgrade(&disk))?;
+    if let DiskPlan::Shared { write_cache } = &handover.plan.disk {
+        full_cache::start(write_cache, Arc::downgrade(&disk))?;
+    }
     while !disk.cache.parent().wait_connected(PATIENCE) {
         console::problem("no server streams the disk yet; still trying");
     }
@@ -65,7 +67,9 @@ pub(crate) fn run() -> anyhow::Result<()> {
 
 /// The disk of a plan, with an empty write cache; connects in the background.
 pub(crate) fn open(plan: &BootPlan) -> anyhow::Result<DeviceDisk> {
-    let WriteCachePlan::DeviceRam { limit_bytes, .. } = plan.write_cache;
+    let DiskPlan::Shared { write_cache: WriteCachePlan::DeviceRam { limit_bytes, .. } } = plan.disk else {
+        bail!("this agent cannot write to a draft\nhint: the server is newer than the initrd it served");
+    };
     let remote = RemoteDisk::start(RemoteTarget::of_plan(plan)).context("a thread for the link")?;
     Ok(DeviceDisk::new(remote, limit_bytes))
 }

@@ -26,12 +26,13 @@ pub(crate) struct Progress {
     wake: mpsc::SyncSender<()>,
 }
 
-const STAGES: [BootStage; 5] = [
+const STAGES: [BootStage; 6] = [
     BootStage::AgentStarted,
     BootStage::DiskAttached,
     BootStage::FirstRead,
     BootStage::Running,
     BootStage::Stopping,
+    BootStage::Stopped,
 ];
 
 impl Progress {

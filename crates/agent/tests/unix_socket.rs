@@ -102,7 +102,7 @@ impl Scene {
             "revision": 1, "device": "d", "mac": "52:54:00:12:34:56", "vdisk": "v", "version": 1,
             "root": "00".repeat(32), "size": size, "export": "",
             "servers": [{"name": "s0", "nbd": self.address.to_string()}],
-            "write_cache": {"kind": "device-ram", "limit_bytes": limit_bytes, "when_full": "refuse-writes"},
+            "disk": {"kind": "shared", "write_cache": {"kind": "device-ram", "limit_bytes": limit_bytes, "when_full": "refuse-writes"}},
             "report_urls": [], "report_interval_s": 10,
         });
         let path = self.folder.path().join("plan.json");

@@ -6,6 +6,7 @@
 
 use model::{DiskSize, MacAddress, Name, Root};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// The kernel parameter that carries the plan's URLs, comma-separated, one for each server.
 ///
@@ -37,8 +38,11 @@ pub struct BootPlan {
     pub servers: Vec<StreamServer>,
     /// The NBD export name to ask for: the session token.
     pub export: String,
-    /// Where the device's writes go.
-    pub write_cache: WriteCachePlan,
+    /// What the device may do with its disk, and where its writes go.
+    pub disk: DiskPlan,
+    /// Who the device is to be, where the farm gives devices their identity. Secret: it is for
+    /// the holder of the token alone.
+    pub identity: Option<Identity>,
     /// Where to send [`DeviceReport`]s: a URL for each server, same order as `servers`.
     pub report_urls: Vec<String>,
     /// Seconds between reports.
@@ -52,6 +56,43 @@ pub struct StreamServer {
     pub name: Name,
     /// `address:port` of its NBD listener, never a host name: there is no resolver in an initrd.
     pub nbd: String,
+}
+
+/// What a device may do with its disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum DiskPlan {
+    /// Everybody's: the content is sealed, the device's writes go to its write cache.
+    Shared {
+        /// Where the writes go.
+        write_cache: WriteCachePlan,
+    },
+    /// The device's alone, while it holds the draft's lease: writes, flushes, trims and zeroes go
+    /// to the server's NBD export, and there is no write cache. A server that refuses a write has
+    /// its reasons (another holder, a discarded draft): the device does not ask again.
+    Draft,
+}
+
+/// Who a device is: the same at each of its boots, another for each device.
+///
+/// The agent writes it into the write cache of a [`DiskPlan::Shared`] disk, never into a draft.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// For `/etc/hostname`.
+    pub hostname: Name,
+    /// For `/etc/machine-id`: 32 lower-case hexadecimal digits (machine-id(5)).
+    pub machine_id: String,
+    /// The text of `/etc/ssh/ssh_host_ed25519_key` (OpenSSH's PROTOCOL.key).
+    pub ssh_private_key: String,
+    /// The text of `/etc/ssh/ssh_host_ed25519_key.pub`.
+    pub ssh_public_key: String,
+}
+
+/// The private key stays out of logs, also by accident.
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("hostname", &self.hostname).finish_non_exhaustive()
+    }
 }
 
 /// Where the device's writes go.
@@ -115,4 +156,34 @@ pub enum BootStage {
     Running,
     /// The device shuts down.
     Stopping,
+    /// The device is done with its disk: the root file system is read-only and the last write was
+    /// flushed. A draft's lease can be given back; only reads may still come.
+    Stopped,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_private_key_is_not_shown() {
+        let identity = Identity {
+            hostname: Name::new("m-01").unwrap(),
+            machine_id: "0123456789abcdef0123456789abcdef".into(),
+            ssh_private_key: "SECRET".into(),
+            ssh_public_key: "ssh-ed25519 AAAA".into(),
+        };
+        let shown = format!("{identity:?}");
+        assert!(shown.contains("m-01") && !shown.contains("SECRET"), "{shown}");
+    }
+
+    #[test]
+    fn a_disk_is_said_by_its_kind() {
+        let draft = serde_json::to_value(DiskPlan::Draft).unwrap();
+        assert_eq!(draft, serde_json::json!({"kind": "draft"}));
+        let write_cache = WriteCachePlan::DeviceRam { limit_bytes: 1, when_full: WhenFull::Reboot };
+        let shared = DiskPlan::Shared { write_cache };
+        let json = serde_json::to_string(&shared).unwrap();
+        assert_eq!(serde_json::from_str::<DiskPlan>(&json).unwrap(), shared);
+    }
 }

@@ -74,7 +74,7 @@ fn plan(server: &TestServer) -> BootPlan {
         "revision": 1, "device": "d", "mac": "52:54:00:12:34:56", "vdisk": "v", "version": 1,
         "root": "00".repeat(32), "size": server.size().bytes(), "export": "token",
         "servers": [server.in_plan("s0")],
-        "write_cache": {"kind": "device-ram", "limit_bytes": 0, "when_full": "refuse-writes"},
+        "disk": {"kind": "shared", "write_cache": {"kind": "device-ram", "limit_bytes": 0, "when_full": "refuse-writes"}},
         "report_urls": [], "report_interval_s": 10,
     });
     serde_json::from_value(json).unwrap()

@@ -11,7 +11,7 @@ use super::boot_steps::Step;
 use super::reached::Reached;
 use disk::BlockIo;
 use model::{DiskSize, MacAddress, Name, Root, VersionNumber};
-use protocol::plan::{BootPlan, BootStage, DeviceReport, WriteCachePlan};
+use protocol::plan::{BootPlan, BootStage, DeviceReport, DiskPlan, WriteCachePlan};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -269,7 +269,8 @@ pub(crate) fn boot_plan(
         size: info.size,
         servers: vec![protocol::plan::StreamServer { name: server.clone(), nbd: reached.nbd.to_string() }],
         export: token.as_str().to_owned(),
-        write_cache: info.write_cache.clone()?,
+        disk: DiskPlan::Shared { write_cache: info.write_cache.clone()? },
+        identity: None,
         report_urls: vec![format!("{}/boot/v1/report/{}", reached.http_base(), token.as_str())],
         report_interval_s: REPORT_INTERVAL_S,
     })
@@ -280,12 +281,13 @@ pub(crate) fn boot_plan(
 const REPORT_INTERVAL_S: u32 = 10;
 
 /// The stages of a boot, in order.
-const STAGES: [BootStage; 5] = [
+const STAGES: [BootStage; 6] = [
     BootStage::AgentStarted,
     BootStage::DiskAttached,
     BootStage::FirstRead,
     BootStage::Running,
     BootStage::Stopping,
+    BootStage::Stopped,
 ];
 
 fn stage_label(stage: BootStage) -> &'static str {
@@ -295,6 +297,7 @@ fn stage_label(stage: BootStage) -> &'static str {
         BootStage::FirstRead => "first read",
         BootStage::Running => "running",
         BootStage::Stopping => "stopping",
+        BootStage::Stopped => "stopped",
     }
 }
 
