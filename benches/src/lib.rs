@@ -6,3 +6,4 @@
 pub mod child;
 pub mod nbd;
 pub mod real_image;
+pub mod version_kill;

@@ -29,6 +29,8 @@ enum Means {
     Tests { package: &'static str, test: &'static str },
     /// A program in `benches`, which prints its figure itself.
     Bench,
+    /// The same, with a released `headwater` beside it that it starts.
+    BenchOfServer,
 }
 
 /// All claims.
@@ -48,6 +50,11 @@ pub(crate) const CLAIMS: &[Claim] = &[
         "damaged images, wrong addresses, missing packages: a clear message, nothing lost",
         Means::Tests { package: "headwater-e2e", test: "bad_input" },
     ),
+    claim(
+        "version-kill",
+        "kill -9 of the server in a loop of write, flush, checkpoint, seal, promote loses nothing",
+        Means::BenchOfServer,
+    ),
 ];
 
 const fn claim(name: &'static str, about: &'static str, means: Means) -> Claim {
@@ -66,9 +73,11 @@ impl Claim {
         match self.means {
             Means::Lab => show_lab(self.name),
             Means::Tests { package, test } => show_tests(self.name, package, test),
-            Means::Bench => run(cargo()
-                .args(["run", "--release", "--quiet", "--package", "headwater-benches", "--bin"])
-                .arg(self.name)),
+            Means::Bench => show_bench(self.name),
+            Means::BenchOfServer => {
+                run(cargo().args(["build", "--release", "--package", "headwater"]))?;
+                show_bench(self.name)
+            }
         }
     }
 }
@@ -88,6 +97,10 @@ pub(crate) fn figure<'a>(evidence: &'a str, name: &str) -> Option<&'a str> {
     let head = format!("| `{name}` |");
     let row = evidence.lines().find_map(|line| line.strip_prefix(&head))?;
     row.split('|').next().map(str::trim).filter(|cell| !cell.is_empty())
+}
+
+fn show_bench(name: &str) -> Result<()> {
+    run(cargo().args(["run", "--release", "--quiet", "--package", "headwater-benches", "--bin", name]))
 }
 
 fn show_lab(name: &str) -> Result<()> {

@@ -1,0 +1,131 @@
+//! A real `headwater serve`, the command line against it, and the thread that kills it.
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// How long a start may take before it counts as hung.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server that can be killed and started again on the same directory.
+#[derive(Debug)]
+pub struct Server {
+    program: PathBuf,
+    directory: PathBuf,
+    child: Arc<Mutex<Option<Child>>>,
+    killed: Arc<AtomicBool>,
+}
+
+impl Server {
+    /// A server that is not started yet; `directory` is made anew.
+    pub fn new(program: &Path, directory: &Path) -> Result<Self> {
+        if directory.exists() {
+            fs::remove_dir_all(directory)?;
+        }
+        fs::create_dir_all(directory)?;
+        let config =
+            "[server]\nname = 'kill'\n[http]\nlisten = '127.0.0.1:0'\n[nbd]\nlisten = '127.0.0.1:0'\n";
+        fs::write(directory.join("kill.toml"), config)?;
+        let program = program.canonicalize().with_context(|| {
+            format!("{} is not there\nhint: cargo build --package headwater", program.display())
+        })?;
+        let (child, killed) = (Arc::default(), Arc::default());
+        Ok(Self { program, directory: directory.canonicalize()?, child, killed })
+    }
+
+    /// Starts it and waits until it answers.
+    pub fn start(&self) -> Result<()> {
+        let url = self.directory.join("state/api.url");
+        let _ = fs::remove_file(&url);
+        let log = fs::File::options().create(true).append(true).open(self.directory.join("log"))?;
+        let mut command = Command::new(&self.program);
+        command.arg("serve").arg("--config").arg(self.directory.join("kill.toml"));
+        command.arg("--state-dir").arg(self.directory.join("state"));
+        command.env_remove("HEADWATER_URL").env_remove("HEADWATER_TOKEN");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        self.killed.store(false, Ordering::SeqCst);
+        *self.child() = Some(command.spawn()?);
+        let begun = Instant::now();
+        while !url.exists() {
+            let ended = self.child().as_mut().context("it was just started")?.try_wait()?;
+            if let Some(status) = ended {
+                bail!("the server ended with {status} at its start:\n{}", self.last_lines());
+            }
+            ensure!(begun.elapsed() < PATIENCE, "the server does not start:\n{}", self.last_lines());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
+    /// kill -9 after `delay`, from another thread.
+    pub fn kill_after(&self, delay: Duration) -> std::thread::JoinHandle<()> {
+        let (child, killed) = (Arc::clone(&self.child), Arc::clone(&self.killed));
+        std::thread::spawn(move || {
+            std::thread::sleep(delay);
+            // Before the kill: whoever meets a dead server must know why.
+            killed.store(true, Ordering::SeqCst);
+            if let Some(mut child) = child.lock().expect("no holder panics").take() {
+                // It may have ended by itself; what it left is looked at in any case.
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+        })
+    }
+
+    /// Whether the kill has been sent.
+    pub fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::SeqCst)
+    }
+
+    /// kill -9 now.
+    pub fn kill(&self) {
+        if let Some(mut child) = self.child().take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Runs a command that must succeed; what it prints as JSON.
+    pub fn json(&self, words: &[&str]) -> Result<Value> {
+        let printed = self.run(&[words, &["--output", "json"]].concat())?;
+        serde_json::from_str(&printed).with_context(|| format!("headwater {} prints JSON", words.join(" ")))
+    }
+
+    /// Runs a command that must succeed; what it prints.
+    pub fn run(&self, words: &[&str]) -> Result<String> {
+        let mut command = Command::new(&self.program);
+        command.args(words).current_dir(&self.directory).stdin(Stdio::null());
+        command.env_remove("HEADWATER_URL").env_remove("HEADWATER_TOKEN");
+        let output = command.env("HEADWATER_STATE_DIR", self.directory.join("state")).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "headwater {} failed: {}", words.join(" "), said.trim());
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// The directory of its store.
+    pub fn store(&self) -> PathBuf {
+        self.directory.join("state/store")
+    }
+
+    /// The end of its log.
+    pub fn last_lines(&self) -> String {
+        let log = fs::read_to_string(self.directory.join("log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+
+    fn child(&self) -> std::sync::MutexGuard<'_, Option<Child>> {
+        self.child.lock().expect("no holder panics")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
