@@ -105,6 +105,10 @@ pub enum RefusalKind {
     Limit,
     /// The command makes no sense as it is.
     Invalid,
+    /// A lease's epoch has passed: whoever shows it must not execute a write any more.
+    Fenced,
+    /// What the admin saw when deciding is not what is there now.
+    Changed,
 }
 
 impl Refusal {

@@ -2,8 +2,9 @@
 
 use crate::record::{FormatRevision, Record};
 use crate::timestamp::Timestamp;
-use model::Name;
+use model::{Name, VersionNumber};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The longest generated name: NetBIOS and Active Directory computer names end there.
 pub const MAX_GENERATED_NAME: usize = 15;
@@ -16,8 +17,10 @@ pub struct Collection {
     pub revision: FormatRevision,
     /// The collection's name.
     pub name: Name,
-    /// What its devices boot.
-    pub vdisk: Option<Name>,
+    /// What its devices boot; several make a menu, the first is the default.
+    pub vdisks: Vec<Name>,
+    /// The version that its devices boot of a vDisk, whatever is in production.
+    pub pins: BTreeMap<Name, VersionNumber>,
     /// Where its devices' writes go.
     pub write_cache: WriteCache,
     /// Kernel parameters added to the image's own.

@@ -2,8 +2,10 @@
 
 use crate::record::{FormatRevision, Record};
 use crate::timestamp::Timestamp;
-use model::{MacAddress, Name};
+use model::{MacAddress, Name, VersionNumber};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
 
 /// A diskless machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,12 +19,40 @@ pub struct Device {
     pub mac: MacAddress,
     /// The collection it belongs to.
     pub collection: Name,
-    /// The vDisk that it boots instead of its collection's.
-    pub vdisk: Option<Name>,
+    /// Which versions it boots.
+    pub kind: DeviceKind,
+    /// The vDisks that it boots instead of its collection's; several make a menu, the first is the
+    /// default.
+    pub vdisks: Vec<Name>,
+    /// The version that it boots of a vDisk, whatever is in production.
+    pub pins: BTreeMap<Name, VersionNumber>,
     /// Whether it is kept from booting.
     pub disabled: bool,
     /// When it was added.
     pub created: Timestamp,
+}
+
+/// Which versions a device boots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceKind {
+    /// What is in production.
+    #[default]
+    Production,
+    /// The newest version in test, else what is in production.
+    Test,
+    /// A draft, to write it.
+    Maintenance,
+}
+
+impl fmt::Display for DeviceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Production => "production",
+            Self::Test => "test",
+            Self::Maintenance => "maintenance",
+        })
+    }
 }
 
 /// A MAC address that asked to boot and that nobody knows.

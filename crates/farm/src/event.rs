@@ -136,6 +136,40 @@ kinds! {
     VDiskDeleted = "vdisk-deleted", Info;
     /// A version that a record names is not whole on this server.
     VersionMissing = "version-missing", Error;
+    /// A version was made, to be written.
+    VersionCreated = "version-created", Info;
+    /// A draft's write lease was taken.
+    DraftAttached = "draft-attached", Info;
+    /// A draft's write lease was given back.
+    DraftDetached = "draft-detached", Info;
+    /// A draft's write lease was taken away from its holder.
+    DraftReleased = "draft-released", Warning;
+    /// An admin gave up what a server had acknowledged and no checkpoint has.
+    DraftDiscarded = "draft-discarded", Warning;
+    /// Discarded bytes were put aside, restored, deleted, or are lost.
+    OrphanChanged = "orphan-changed", Info;
+    /// A version's content can change no more.
+    VersionSealed = "version-sealed", Info;
+    /// A version is for test devices, or in production, from now on.
+    VersionPromoted = "version-promoted", Info;
+    /// A version waits for its gate.
+    VersionPending = "version-pending", Info;
+    /// A version does not wait for its gate any more.
+    PromotionCancelled = "promotion-cancelled", Warning;
+    /// An earlier version is in production again.
+    VersionReverted = "version-reverted", Warning;
+    /// A version was pinned or unpinned.
+    PinChanged = "pin-changed", Info;
+    /// A version was let go.
+    VersionRetired = "version-retired", Info;
+    /// A version was deleted.
+    VersionDeleted = "version-deleted", Info;
+    /// A vDisk was branched off a version.
+    VersionBranched = "version-branched", Info;
+    /// A version was made a base.
+    VersionMerged = "version-merged", Info;
+    /// A version's comment was changed.
+    VersionCommented = "version-commented", Info;
     /// A collection was made, changed or deleted.
     CollectionChanged = "collection-changed", Info;
     /// An admin added a device.

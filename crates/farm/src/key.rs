@@ -1,5 +1,6 @@
 //! The names of records in the database.
 
+use crate::draft::{Epoch, OrphanId};
 use crate::event::EventId;
 use crate::record::RecordError;
 use model::{MacAddress, Name, Root, VersionNumber};
@@ -23,6 +24,12 @@ pub enum Key {
     VDisk(Name),
     /// A [`crate::Version`] of a vDisk.
     Version(Name, VersionNumber),
+    /// The [`crate::Draft`] of a version.
+    Draft(Name, VersionNumber),
+    /// An [`crate::Orphan`].
+    Orphan(OrphanId),
+    /// The [`crate::CompleteCopy`] of a content on a server.
+    Copy(Root, Name),
     /// A [`crate::Collection`].
     Collection(Name),
     /// A [`crate::Device`].
@@ -64,6 +71,11 @@ impl fmt::Display for Key {
             Self::Store(name) => write!(f, "/stores/{name}"),
             Self::VDisk(name) => write!(f, "/vdisks/{name}"),
             Self::Version(name, number) => write!(f, "/versions/{name}/{:010}", number.0),
+            Self::Draft(name, number) => write!(f, "/drafts/{name}/{:010}", number.0),
+            Self::Orphan(OrphanId { vdisk, number, epoch }) => {
+                write!(f, "/orphans/{vdisk}/{:010}/{:020}", number.0, epoch.0)
+            }
+            Self::Copy(root, server) => write!(f, "/copies/{root}/{server}"),
             Self::Collection(name) => write!(f, "/collections/{name}"),
             Self::Device(name) => write!(f, "/devices/{name}"),
             Self::Mac(mac) => write!(f, "/macs/{mac}"),
@@ -96,6 +108,13 @@ fn parse(text: &str) -> Option<Key> {
         ["stores", part] => Key::Store(name(part)?),
         ["vdisks", part] => Key::VDisk(name(part)?),
         ["versions", part, number] => Key::Version(name(part)?, VersionNumber(number.parse().ok()?)),
+        ["drafts", part, number] => Key::Draft(name(part)?, VersionNumber(number.parse().ok()?)),
+        ["orphans", part, number, epoch] => Key::Orphan(OrphanId {
+            vdisk: name(part)?,
+            number: VersionNumber(number.parse().ok()?),
+            epoch: Epoch(epoch.parse().ok()?),
+        }),
+        ["copies", root, server] => Key::Copy(root.parse().ok()?, name(server)?),
         ["collections", part] => Key::Collection(name(part)?),
         ["devices", part] => Key::Device(name(part)?),
         ["macs", mac] => Key::Mac(mac.parse().ok()?),
@@ -123,6 +142,9 @@ mod tests {
             "/stores/a",
             "/vdisks/a.b_c-d",
             "/versions/a/0000000012",
+            "/drafts/a/0000000012",
+            "/orphans/a/0000000012/00000000000000000005",
+            &format!("/copies/{}/srv", "0a".repeat(32)),
             "/collections/a",
             "/devices/a",
             "/macs/52:54:00:12:34:56",

@@ -11,6 +11,7 @@
 pub mod change;
 pub mod collection;
 pub mod device;
+pub mod draft;
 pub mod event;
 pub mod key;
 pub mod record;
@@ -22,12 +23,14 @@ pub mod view;
 
 pub use change::{Change, Expect, Precondition, Refusal, RefusalKind, Write};
 pub use collection::{Collection, Naming, WhenFull, WriteCache};
-pub use device::{Device, PendingDevice, PendingState};
+pub use device::{Device, DeviceKind, PendingDevice, PendingState};
+pub use draft::{CompleteCopy, Dirty, Draft, Epoch, Holder, Orphan, OrphanId, OrphanState};
 pub use event::{Event, EventId, EventKind, NewEvent, Severity};
 pub use key::{Guard, Key};
 pub use record::{FormatRevision, Record, RecordError};
-pub use rules::boot::{Boot, BootDecision, boot_decision};
-pub use timestamp::Timestamp;
+pub use rules::boot::{Boot, BootAccess, BootDecision, BootMenu, BootRequest, boot_decision};
+pub use rules::reach::roots_in_use;
+pub use timestamp::{Stamp, Timestamp};
 pub use topology::{AdminToken, Farm, Server, Site, Store};
-pub use vdisk::{Bootable, Doomed, VDisk, Version};
+pub use vdisk::{Bootable, Doomed, Gate, Origin, VDisk, Version, VersionState};
 pub use view::{FarmView, Stored};

@@ -2,10 +2,14 @@
 
 pub mod boot;
 pub mod collection;
+pub mod copy;
 pub mod device;
+pub mod draft;
 pub mod pending;
+pub mod reach;
 pub mod setup;
 pub mod vdisk;
+pub mod version;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! vDisks and their versions.
 
 use crate::record::{FormatRevision, Record};
-use crate::timestamp::Timestamp;
+use crate::timestamp::{Stamp, Timestamp};
 use model::{AccessMode, DiskSize, Name, Root, VersionNumber};
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,12 @@ pub struct VDisk {
     pub store: Name,
     /// The virtual disk's size in bytes.
     pub size: DiskSize,
+    /// What production devices boot; moved by promotions and reverts only.
+    pub production: Option<VersionNumber>,
+    /// The override for the whole vDisk: stands in place of `production` while it is there.
+    pub pinned: Option<VersionNumber>,
+    /// The number that the next version gets: no number is used twice.
+    pub next: VersionNumber,
     /// When it was registered.
     pub created: Timestamp,
 }
@@ -33,7 +39,9 @@ pub struct Version {
     pub number: VersionNumber,
     /// Which devices it is for.
     pub access: AccessMode,
-    /// The content.
+    /// Whether its content can still change.
+    pub state: VersionState,
+    /// The content; a draft's is that of its last checkpoint.
     pub root: Root,
     /// The virtual disk's size in bytes.
     pub size: DiskSize,
@@ -43,10 +51,54 @@ pub struct Version {
     pub boot: Bootable,
     /// What the admin said about it.
     pub comment: String,
-    /// When it was made.
-    pub created: Timestamp,
-    /// Who made it: "admin", "import".
-    pub created_by: String,
+    /// The version it was made from, which may be gone by now.
+    pub parent: Option<VersionNumber>,
+    /// Where it came from, if from another vDisk.
+    pub origin: Option<Origin>,
+    /// What it waits for, while it is pending.
+    pub gate: Option<Gate>,
+    /// Who made it, and when.
+    pub created: Stamp,
+    /// Who sealed it; none for drafts.
+    pub sealed: Option<Stamp>,
+    /// Who promoted it last: to test, to production, or to wait for it.
+    pub promoted: Option<Stamp>,
+    /// Who retired it.
+    pub retired: Option<Stamp>,
+    /// Who made it a base: each store keeps it in files of its own, without its ancestors'.
+    pub merged: Option<Stamp>,
+}
+
+/// Whether a version's content can still change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VersionState {
+    /// It has a draft.
+    Draft,
+    /// Never again.
+    Sealed,
+}
+
+/// The version of another vDisk that one was branched off.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// That vDisk.
+    pub vdisk: Name,
+    /// Its version.
+    pub number: VersionNumber,
+}
+
+/// What a promotion waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Gate {
+    /// A point in time.
+    At(Timestamp),
+    /// So many servers with a complete copy.
+    Copies(u32),
+    /// A complete copy on every server of the vDisk's store.
+    AllServers,
 }
 
 /// Whether a version holds what our own boot path needs.

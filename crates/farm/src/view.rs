@@ -2,12 +2,13 @@
 
 use crate::collection::Collection;
 use crate::device::{Device, PendingDevice};
+use crate::draft::{CompleteCopy, Draft, Orphan, OrphanId};
 use crate::event::{Event, EventId};
 use crate::key::{Guard, Key};
 use crate::record::{Record, RecordError};
 use crate::topology::{AdminToken, Farm, Server, Site, Store};
 use crate::vdisk::{Doomed, VDisk, Version};
-use model::{AccessMode, MacAddress, Name, Root, VersionNumber};
+use model::{MacAddress, Name, Root, VersionNumber};
 use std::collections::BTreeMap;
 
 /// A record and the revision it was last written at.
@@ -45,6 +46,12 @@ pub struct FarmView {
     pub vdisks: BTreeMap<Name, Stored<VDisk>>,
     /// The versions of all vDisks.
     pub versions: BTreeMap<(Name, VersionNumber), Stored<Version>>,
+    /// The drafts of the versions that have one.
+    pub drafts: BTreeMap<(Name, VersionNumber), Stored<Draft>>,
+    /// The bytes that admins gave up.
+    pub orphans: BTreeMap<OrphanId, Stored<Orphan>>,
+    /// Which servers have a content completely.
+    pub copies: BTreeMap<(Root, Name), Stored<CompleteCopy>>,
     /// The collections.
     pub collections: BTreeMap<Name, Stored<Collection>>,
     /// The devices.
@@ -83,6 +90,9 @@ impl FarmView {
             Key::Store(name) => table!(stores, key, name),
             Key::VDisk(name) => table!(vdisks, key, name),
             Key::Version(name, number) => table!(versions, key, (name, number)),
+            Key::Draft(name, number) => table!(drafts, key, (name, number)),
+            Key::Orphan(id) => table!(orphans, key, id),
+            Key::Copy(root, server) => table!(copies, key, (root, server)),
             Key::Collection(name) => table!(collections, key, name),
             Key::Device(name) => table!(devices, key, name),
             Key::Mac(mac) => table!(macs, key, mac),
@@ -104,6 +114,9 @@ impl FarmView {
             Key::Store(name) => drop(self.stores.remove(&name)),
             Key::VDisk(name) => drop(self.vdisks.remove(&name)),
             Key::Version(name, number) => drop(self.versions.remove(&(name, number))),
+            Key::Draft(name, number) => drop(self.drafts.remove(&(name, number))),
+            Key::Orphan(id) => drop(self.orphans.remove(&id)),
+            Key::Copy(root, server) => drop(self.copies.remove(&(root, server))),
             Key::Collection(name) => drop(self.collections.remove(&name)),
             Key::Device(name) => drop(self.devices.remove(&name)),
             Key::Mac(mac) => drop(self.macs.remove(&mac)),
@@ -126,20 +139,49 @@ impl FarmView {
         self.versions.range(bound(0)..=bound(u32::MAX)).map(|(_, version)| version)
     }
 
-    /// What a vDisk's production devices boot: its newest version in production.
+    /// A version of a vDisk.
+    pub fn version(&self, vdisk: &Name, number: VersionNumber) -> Option<&Stored<Version>> {
+        self.versions.get(&(vdisk.clone(), number))
+    }
+
+    /// The draft of a version, as long as it has one.
+    pub fn draft(&self, vdisk: &Name, number: VersionNumber) -> Option<&Stored<Draft>> {
+        self.drafts.get(&(vdisk.clone(), number))
+    }
+
+    /// What a vDisk's pointer says is in production; pins are not asked.
     pub fn production_of(&self, vdisk: &Name) -> Option<&Stored<Version>> {
-        self.versions_of(vdisk).rev().find(|version| version.access == AccessMode::Production)
+        self.version(vdisk, self.vdisks.get(vdisk)?.production?)
     }
 
-    /// What a device boots: its own vDisk, else its collection's.
+    /// The vDisks that a device may boot, the default first: its own, else its collection's.
+    pub fn vdisks_of<'a>(&'a self, device: &'a Device) -> &'a [Name] {
+        match (&device.vdisks[..], self.collections.get(&device.collection)) {
+            ([], Some(collection)) => &collection.record.vdisks,
+            (own, _) => own,
+        }
+    }
+
+    /// The vDisk that a device boots unless somebody chooses another one in its menu.
     pub fn vdisk_of<'a>(&'a self, device: &'a Device) -> Option<&'a Name> {
-        let collection = || self.collections.get(&device.collection);
-        device.vdisk.as_ref().or_else(|| collection()?.record.vdisk.as_ref())
+        self.vdisks_of(device).first()
     }
 
-    /// Whether any version has this content: then it must stay.
+    /// Whether any record needs this content: then it must stay.
     pub fn names(&self, root: Root) -> bool {
         self.versions.values().any(|version| version.root == root)
+            || self.drafts.values().any(|draft| draft.checkpoint == root)
+            || self.orphans.values().any(|orphan| orphan.checkpoint == root)
+    }
+
+    /// The servers that have a content completely.
+    pub fn copies_of(&self, root: Root) -> impl Iterator<Item = (&Name, &Stored<CompleteCopy>)> {
+        // "0" is the first of all names.
+        let first = (root, Name::new("0").expect("a name"));
+        self.copies
+            .range(first..)
+            .take_while(move |((of, _), _)| *of == root)
+            .map(|((_, server), copy)| (server, copy))
     }
 
     /// The revision of a guard, if it was ever written.

@@ -1,7 +1,7 @@
 //! Making, changing and deleting collections.
 
 use super::setup::template;
-use super::vdisk::{refer, some_of};
+use super::vdisk::{refer_all, some_of};
 use crate::change::{Change, Refusal, RefusalKind};
 use crate::collection::{Collection, MAX_GENERATED_NAME, WhenFull};
 use crate::event::{EventKind, NewEvent};
@@ -20,8 +20,8 @@ pub const MAX_COLLECTIONS: usize = 1000;
 /// What to change of a collection; `None` leaves a field as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CollectionPatch {
-    /// The vDisk; `Some(None)` takes it away.
-    pub vdisk: Option<Option<Name>>,
+    /// The vDisks, the default first; none takes them away.
+    pub vdisks: Option<Vec<Name>>,
     /// The write cache's limit in bytes.
     pub cache_limit_bytes: Option<u64>,
     /// What a full write cache does.
@@ -109,8 +109,8 @@ fn write(
     mut collection: Collection,
     patch: CollectionPatch,
 ) -> Result<Change, Refusal> {
-    if let Some(Some(vdisk)) = &patch.vdisk {
-        refer(view, &mut change, vdisk)?;
+    if let Some(vdisks) = &patch.vdisks {
+        refer_all(view, &mut change, vdisks)?;
     }
     if patch.auto_add == Some(true) {
         only_auto_add(view, &mut change, &collection.name)?;
@@ -142,7 +142,7 @@ fn apply(collection: &mut Collection, patch: CollectionPatch) {
             *field = value;
         }
     }
-    set(&mut collection.vdisk, patch.vdisk);
+    set(&mut collection.vdisks, patch.vdisks);
     set(&mut collection.write_cache.limit_bytes, patch.cache_limit_bytes);
     set(&mut collection.write_cache.when_full, patch.when_full);
     set(&mut collection.boot_args, patch.boot_args);

@@ -1,16 +1,17 @@
 //! Adding, changing and removing devices.
 
 use super::collection::find as find_collection;
-use super::vdisk::refer;
+use super::vdisk::refer_all;
 use crate::change::{Change, Refusal, RefusalKind};
 use crate::collection::Collection;
-use crate::device::Device;
+use crate::device::{Device, DeviceKind};
 use crate::event::{EventKind, NewEvent};
 use crate::key::{Guard, Key};
 use crate::record::FormatRevision;
 use crate::timestamp::Timestamp;
 use crate::view::{FarmView, Stored};
 use model::{MacAddress, Name};
+use std::collections::BTreeMap;
 
 /// The most devices in a farm: four times PVS's limit for a server.
 pub const MAX_DEVICES: usize = 16_384;
@@ -24,8 +25,10 @@ pub struct AddDevice {
     pub name: Option<Name>,
     /// Its collection.
     pub collection: Name,
-    /// The vDisk that it boots instead of its collection's.
-    pub vdisk: Option<Name>,
+    /// Which versions it boots.
+    pub kind: DeviceKind,
+    /// The vDisks that it boots instead of its collection's.
+    pub vdisks: Vec<Name>,
 }
 
 /// What to change of a device; `None` leaves a field as it is.
@@ -35,8 +38,10 @@ pub struct DevicePatch {
     pub name: Option<Name>,
     /// The collection it moves to.
     pub collection: Option<Name>,
-    /// The vDisk that it boots; `Some(None)` = its collection's.
-    pub vdisk: Option<Option<Name>>,
+    /// Which versions it boots.
+    pub kind: Option<DeviceKind>,
+    /// The vDisks that it boots, the default first; none = its collection's.
+    pub vdisks: Option<Vec<Name>>,
     /// Whether it is kept from booting.
     pub disabled: Option<bool>,
 }
@@ -63,10 +68,11 @@ pub fn update(view: &FarmView, name: &Name, patch: DevicePatch) -> Result<Change
         join(view, &mut change, &collection)?;
         device.collection = collection;
     }
-    if let Some(vdisk) = patch.vdisk {
-        vdisk.iter().try_for_each(|vdisk| refer(view, &mut change, vdisk))?;
-        device.vdisk = vdisk;
+    if let Some(vdisks) = patch.vdisks {
+        refer_all(view, &mut change, &vdisks)?;
+        device.vdisks = vdisks;
     }
+    device.kind = patch.kind.unwrap_or(device.kind);
     device.disabled = patch.disabled.unwrap_or(device.disabled);
     if let Some(new) = patch.name.filter(|new| new != name) {
         name_is_free(view, &new)?;
@@ -135,10 +141,19 @@ pub(super) fn admit(
         }
         None => generate_name(view, change, collection)?,
     };
-    command.vdisk.iter().try_for_each(|vdisk| refer(view, change, vdisk))?;
-    let (revision, disabled, created) = (FormatRevision, false, now);
-    let AddDevice { mac, collection, vdisk, .. } = command;
-    let device = Device { revision, name: name.clone(), mac, collection, vdisk, disabled, created };
+    refer_all(view, change, &command.vdisks)?;
+    let AddDevice { mac, collection, kind, vdisks, .. } = command;
+    let device = Device {
+        revision: FormatRevision,
+        name: name.clone(),
+        mac,
+        collection,
+        kind,
+        vdisks,
+        pins: BTreeMap::new(),
+        disabled: false,
+        created: now,
+    };
     change.absent(Key::Device(name.clone()));
     change.absent(Key::Mac(mac));
     change.put(Key::Mac(mac), &name);

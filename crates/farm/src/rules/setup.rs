@@ -68,7 +68,8 @@ fn default_collection(name: Name, now: Timestamp) -> Collection {
     Collection {
         revision: FormatRevision,
         name,
-        vdisk: None,
+        vdisks: Vec::new(),
+        pins: BTreeMap::new(),
         write_cache: WriteCache { limit_bytes: DEFAULT_CACHE_BYTES, when_full: WhenFull::RefuseWrites },
         boot_args: String::new(),
         naming: Naming { prefix: "pc-".to_owned(), digits: 3, suffix: String::new(), next: 1 },

@@ -2,18 +2,23 @@
 
 mod properties;
 
-use super::boot::{BootDecision, MAX_PENDING, boot_decision};
+use super::boot::{BootDecision, BootRequest, MAX_PENDING, boot_decision};
 use super::collection::{self, CollectionPatch};
 use super::device::{self, AddDevice, DevicePatch};
+use super::draft::{self, Attach, Lease};
 use super::setup::{ServerStarts, server_starts};
 use super::vdisk::{self, RegisterVDisk};
+use super::version::{self, CreateVersion};
 use super::{pending, setup};
 use crate::change::{Change, Expect, Refusal, RefusalKind, Write};
+use crate::device::DeviceKind;
+use crate::draft::{Epoch, Orphan, OrphanId, OrphanState};
 use crate::event::{EventId, EventKind, NewEvent};
-use crate::timestamp::Timestamp;
+use crate::record::FormatRevision;
+use crate::timestamp::{Stamp, Timestamp};
 use crate::vdisk::Bootable;
 use crate::view::FarmView;
-use model::{DiskSize, MacAddress, Name, Root};
+use model::{DiskSize, MacAddress, Name, Root, VersionNumber};
 use std::collections::BTreeMap;
 
 /// Records as a database holds them, and the view of them.
@@ -84,8 +89,17 @@ impl Memory {
         self.must(collection::update(&self.view, &name("default"), patch));
     }
 
+    fn attach(&mut self, number: u32, device: Option<&str>) -> Lease {
+        let (vdisk, number, server) = (name("office"), VersionNumber(number), name("hw1"));
+        let device = device.map(name);
+        let attach = Attach { vdisk: vdisk.clone(), number, server: server.clone(), device };
+        let (change, epoch) = draft::attach(&self.view, &attach, at(4)).unwrap();
+        assert!(self.commit(change), "nobody got in between");
+        Lease { vdisk, number, server, epoch }
+    }
+
     fn boots(&self, mac: MacAddress) -> BootDecision {
-        boot_decision(&self.view, mac, at(3))
+        boot_decision(&self.view, &asks(mac), at(3))
     }
 }
 
@@ -105,6 +119,7 @@ fn image(vdisk: &str, content: u8) -> RegisterVDisk {
     RegisterVDisk {
         name: name(vdisk),
         store: name("default"),
+        server: name("hw1"),
         root: Root::from_bytes([content; 32]),
         size: DiskSize::new(1 << 30).unwrap(),
         data_bytes: 1 << 20,
@@ -114,12 +129,22 @@ fn image(vdisk: &str, content: u8) -> RegisterVDisk {
     }
 }
 
+fn asks(mac: MacAddress) -> BootRequest {
+    BootRequest { mac, server: name("hw1"), chosen: None }
+}
+
 fn add(mac: MacAddress, device: Option<&str>) -> AddDevice {
-    AddDevice { mac, name: device.map(name), collection: name("default"), vdisk: None }
+    AddDevice {
+        mac,
+        name: device.map(name),
+        collection: name("default"),
+        kind: DeviceKind::Production,
+        vdisks: vec![],
+    }
 }
 
 fn boots_vdisk(vdisk: &str) -> CollectionPatch {
-    CollectionPatch { vdisk: Some(Some(name(vdisk))), ..CollectionPatch::default() }
+    CollectionPatch { vdisks: Some(vec![name(vdisk)]), ..CollectionPatch::default() }
 }
 
 fn auto_add(on: bool) -> CollectionPatch {
@@ -168,7 +193,7 @@ fn a_known_device_boots_its_own_vdisk_or_its_collections() {
     let BootDecision::Boot(boot) = memory.boots(mac(1)) else { panic!("it boots") };
     assert_eq!((boot.vdisk.as_str(), boot.boot_args.as_str()), ("office", "quiet"));
     assert_eq!(boot.root, Root::from_bytes([1; 32]));
-    let own = DevicePatch { vdisk: Some(Some(name("lab"))), ..DevicePatch::default() };
+    let own = DevicePatch { vdisks: Some(vec![name("lab")]), ..DevicePatch::default() };
     memory.must(device::update(&memory.view, &name("kiosk"), own));
     let BootDecision::Boot(boot) = memory.boots(mac(1)) else { panic!("it boots") };
     assert_eq!(boot.vdisk.as_str(), "lab");
@@ -192,7 +217,7 @@ fn a_vdisk_without_a_kernel_is_not_booted() {
 fn an_unknown_machine_becomes_a_device_where_auto_add_is_on() {
     let mut memory = Memory::new();
     memory.import("office", 1);
-    memory.set(CollectionPatch { vdisk: Some(Some(name("office"))), ..auto_add(true) });
+    memory.set(CollectionPatch { vdisks: Some(vec![name("office")]), ..auto_add(true) });
     memory.add(mac(9), Some("pc-002"));
     for (number, expected) in [(1, "pc-001"), (2, "pc-003")] {
         let BootDecision::AutoAdd(change) = memory.boots(mac(number)) else { panic!("it is added") };
@@ -224,9 +249,9 @@ fn an_unknown_machine_waits_where_auto_add_is_off_until_it_is_accepted() {
     let BootDecision::Pending { change: Some(change), .. } = memory.boots(mac(1)) else { panic!("it waits") };
     assert_eq!(change.events.len(), 1);
     assert!(memory.commit(change));
-    let again = boot_decision(&memory.view, mac(1), at(10));
+    let again = boot_decision(&memory.view, &asks(mac(1)), at(10));
     assert!(matches!(again, BootDecision::Pending { change: None, .. }), "a boot loop writes nothing");
-    let later = boot_decision(&memory.view, mac(1), at(100));
+    let later = boot_decision(&memory.view, &asks(mac(1)), at(100));
     let BootDecision::Pending { change: Some(change), .. } = later else { panic!("seen again") };
     assert!(change.events.is_empty() && memory.commit(change));
     assert_eq!(memory.view.pending[&mac(1)].first_seen, at(3));
@@ -280,10 +305,10 @@ fn a_vdisk_in_use_is_not_deleted_and_its_users_are_named() {
     memory.set(boots_vdisk("office"));
     let refused = vdisk::delete(&memory.view, &name("office"), &[]).unwrap_err();
     assert!(refused.message.contains("collections boot it: default"), "{refused}");
-    memory.set(CollectionPatch { vdisk: Some(None), ..CollectionPatch::default() });
+    memory.set(CollectionPatch { vdisks: Some(vec![]), ..CollectionPatch::default() });
     memory.must(device::add(
         &memory.view,
-        AddDevice { vdisk: Some(name("office")), ..add(mac(1), Some("kiosk")) },
+        AddDevice { vdisks: vec![name("office")], ..add(mac(1), Some("kiosk")) },
         at(2),
     ));
     let refused = vdisk::delete(&memory.view, &name("office"), &[]).unwrap_err();
@@ -414,10 +439,30 @@ fn the_golden_records_are_read_and_written_to_the_byte() {
     memory.add(mac(1), None);
     let BootDecision::Pending { change: Some(change), .. } = memory.boots(mac(2)) else { panic!("it waits") };
     assert!(memory.commit(change));
+    let command = CreateVersion { vdisk: name("office"), from: None, comment: "updates".to_owned() };
+    memory.must(version::create(&memory.view, command, &Stamp::new("admin", at(3))));
+    let lease = memory.attach(2, Some("m-07"));
+    memory.must(draft::mark_dirty(&memory.view, &lease, at(4)));
     memory.import("old", 0xcd);
     memory.must(vdisk::delete(&memory.view, &name("old"), &[]));
     let written = stored_lines(&memory);
     assert_eq!(written, golden, "what is written now:\n{written}");
+}
+
+fn orphan() -> Orphan {
+    Orphan {
+        revision: FormatRevision,
+        vdisk: name("office"),
+        number: VersionNumber(2),
+        server: name("hw1"),
+        store: name("default"),
+        from_epoch: Epoch(3),
+        to_epoch: Epoch(5),
+        draft: "office.2.e5".to_owned(),
+        checkpoint: Root::from_bytes([0xab; 32]),
+        state: OrphanState::Claimed,
+        discarded: Stamp::new("admin", at(5)),
+    }
 }
 
 fn stored_lines(memory: &Memory) -> String {
@@ -434,6 +479,16 @@ fn stored_lines(memory: &Memory) -> String {
     }
     lines!(Site: sites, Server: servers, Store: stores, VDisk: vdisks, Collection: collections, Device: devices,
         Mac: macs, Pending: pending, Doomed: doomed);
+    for ((vdisk, number), stored) in &view.drafts {
+        let key = crate::key::Key::Draft(vdisk.clone(), *number).to_string();
+        lines.insert(key, String::from_utf8(stored.record.encode()).unwrap());
+    }
+    for ((root, server), stored) in &view.copies {
+        let key = crate::key::Key::Copy(*root, server.clone()).to_string();
+        lines.insert(key, String::from_utf8(stored.record.encode()).unwrap());
+    }
+    let id = OrphanId { vdisk: name("office"), number: VersionNumber(2), epoch: Epoch(5) };
+    lines.insert(crate::key::Key::Orphan(id).to_string(), String::from_utf8(orphan().encode()).unwrap());
     for ((vdisk, number), stored) in &view.versions {
         let key = crate::key::Key::Version(vdisk.clone(), *number).to_string();
         lines.insert(key, String::from_utf8(stored.record.encode()).unwrap());

@@ -1,14 +1,17 @@
 //! Registering and deleting vDisks.
 
+use super::copy::hold;
 use crate::change::{Change, Refusal, RefusalKind, Write};
 use crate::event::{EventKind, NewEvent};
 use crate::key::{Guard, Key};
 use crate::record::FormatRevision;
-use crate::timestamp::Timestamp;
-use crate::vdisk::{Bootable, Doomed, VDisk, Version};
+use crate::timestamp::{Stamp, Timestamp};
+use crate::vdisk::{Bootable, Doomed, VDisk, Version, VersionState};
 use crate::view::FarmView;
 use model::{AccessMode, DiskSize, Name, Root, VersionNumber};
 
+/// The most vDisks in one boot menu: what fits on a screen of 25 lines.
+pub const MAX_ASSIGNED: usize = 16;
 /// How many users of a vDisk or collection a refusal names.
 const NAMED_USERS: usize = 5;
 
@@ -18,6 +21,8 @@ pub struct RegisterVDisk {
     pub name: Name,
     /// The store that holds it.
     pub store: Name,
+    /// The server that has it there.
+    pub server: Name,
     /// Its content.
     pub root: Root,
     /// The virtual disk's size in bytes.
@@ -50,7 +55,7 @@ pub fn register(view: &FarmView, command: RegisterVDisk, now: Timestamp) -> Resu
     if !view.stores.contains_key(&command.store) {
         return Err(Refusal::not_found("store", &command.store, "store list"));
     }
-    let RegisterVDisk { name, store, root, size, data_bytes, boot, comment, by: created_by } = command;
+    let RegisterVDisk { name, store, server, root, size, data_bytes, boot, comment, by } = command;
     let mut change = Change::default();
     change.absent(Key::VDisk(name.clone()));
     change.event(NewEvent::new(
@@ -62,27 +67,41 @@ pub fn register(view: &FarmView, command: RegisterVDisk, now: Timestamp) -> Resu
         let message = format!("vDisk {name} can be streamed, but machines cannot boot from it: {reason}");
         change.event(NewEvent::new(EventKind::VDiskNotBootable, &name, message));
     }
-    let revision = FormatRevision;
-    change.put(Key::VDisk(name.clone()), &VDisk { revision, name: name.clone(), store, size, created: now });
-    let (number, access) = (VersionNumber::FIRST, AccessMode::Production);
-    let (key, vdisk) = (Key::Version(name.clone(), number), name);
-    let created = now;
-    change.put(
-        key,
-        &Version {
-            revision,
-            vdisk,
-            number,
-            access,
-            root,
-            size,
-            data_bytes,
-            boot,
-            comment,
-            created,
-            created_by,
-        },
-    );
+    hold(view, &mut change, root, &server, now);
+    let (revision, number) = (FormatRevision, VersionNumber::FIRST);
+    let vdisk = VDisk {
+        revision,
+        name: name.clone(),
+        store,
+        size,
+        production: Some(number),
+        pinned: None,
+        next: VersionNumber(number.0 + 1),
+        created: now,
+    };
+    change.put(Key::VDisk(name.clone()), &vdisk);
+    let stamp = Stamp::new(by, now);
+    let version = Version {
+        revision,
+        vdisk: name.clone(),
+        number,
+        access: AccessMode::Production,
+        state: VersionState::Sealed,
+        root,
+        size,
+        data_bytes,
+        boot,
+        comment,
+        parent: None,
+        origin: None,
+        gate: None,
+        created: stamp.clone(),
+        sealed: Some(stamp.clone()),
+        promoted: Some(stamp),
+        retired: None,
+        merged: None,
+    };
+    change.put(Key::Version(name, number), &version);
     Ok(change)
 }
 
@@ -97,13 +116,13 @@ pub fn delete(view: &FarmView, name: &Name, sessions: &[String]) -> Result<Chang
             "`headwater session list` shows them; shut the machines down",
         ));
     }
-    let collections = view.collections.values().filter(|c| c.vdisk.as_ref() == Some(name)).map(|c| &c.name);
+    let collections = view.collections.values().filter(|c| c.vdisks.contains(name)).map(|c| &c.name);
     let mut collections = collections.peekable();
     if let Some(first) = collections.peek().copied() {
         let hint = format!("`headwater collection set {first} --vdisk OTHER` (or `--no-vdisk`)");
         return Err(in_use(name, format!("collections boot it: {}", some_of(collections)), &hint));
     }
-    let devices = view.devices.values().filter(|d| d.vdisk.as_ref() == Some(name)).map(|d| &d.name);
+    let devices = view.devices.values().filter(|d| d.vdisks.contains(name)).map(|d| &d.name);
     let mut devices = devices.peekable();
     if let Some(first) = devices.peek().copied() {
         let hint = format!("`headwater device assign {first} OTHER` (or `--collection-default`)");
@@ -156,6 +175,19 @@ pub(super) fn some_of(users: impl Iterator<Item = impl std::fmt::Display>) -> St
         0 => shown,
         more => format!("{shown} and {more} more"),
     }
+}
+
+/// Makes `change` refer to the vDisks of a boot menu.
+pub(super) fn refer_all(view: &FarmView, change: &mut Change, names: &[Name]) -> Result<(), Refusal> {
+    if names.len() > MAX_ASSIGNED {
+        let message = format!("{} vDisks are too many for a boot menu", names.len());
+        return Err(Refusal::new(RefusalKind::Limit, message, format!("assign at most {MAX_ASSIGNED}")));
+    }
+    if let Some((at, twice)) = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
+        let message = format!("vDisk {twice} is assigned twice, the second time as number {}", at + 1);
+        return Err(Refusal::new(RefusalKind::Invalid, message, "name each vDisk once"));
+    }
+    names.iter().try_for_each(|name| refer(view, change, name))
 }
 
 /// Makes `change` refer to a vDisk: it must exist when the change commits, and a deletion at the

@@ -47,7 +47,11 @@ impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         let status = match refusal.kind {
             RefusalKind::NotFound => StatusCode::NOT_FOUND,
-            RefusalKind::Exists | RefusalKind::InUse | RefusalKind::Limit => StatusCode::CONFLICT,
+            RefusalKind::Exists
+            | RefusalKind::InUse
+            | RefusalKind::Limit
+            | RefusalKind::Fenced
+            | RefusalKind::Changed => StatusCode::CONFLICT,
             RefusalKind::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
         };
         Self::new(status, refusal.message, refusal.hint)

@@ -12,8 +12,8 @@ use super::sessions::{Holder, OpenError, SessionInfo, SessionSpec, Sessions, Tok
 use boot::ipxe::{BootSource, DeviceScript, HttpUrl, KernelArg, chain_script, error_script, pending_script};
 use boot::loaders::Loaders;
 use disk::BlockIo;
-use farm::{Boot, BootDecision, EventKind, NewEvent};
-use model::{MacAddress, Name, Root};
+use farm::{Boot, BootAccess, BootDecision, EventKind, NewEvent, WriteCache};
+use model::{MacAddress, Name, Root, VersionNumber};
 use protocol::plan::{BootStage, DeviceReport, WhenFull, WriteCachePlan};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -53,6 +53,8 @@ enum ScriptError {
     Files(#[from] BootableError),
     #[error(transparent)]
     Session(#[from] OpenError),
+    #[error("version {number} of vDisk {vdisk} is a draft, and this server serves none to devices")]
+    Draft { vdisk: Name, number: VersionNumber },
     #[error("the kernel parameters of collection {collection} are wrong: {source}")]
     Args { collection: Name, source: boot::ipxe::InvalidKernelArg },
 }
@@ -71,9 +73,13 @@ impl BootService {
 
     /// The script of the machine with `mac`: it boots, waits to be accepted, or is told why not.
     pub(crate) async fn script(&self, mac: MacAddress, reached: &Reached, now: SystemTime) -> String {
-        match self.farm.boot_decision(mac).await {
+        let decided = match self.farm.boot_decision(mac, None).await {
+            Ok(BootDecision::Menu(menu)) => self.farm.boot_decision(mac, menu.vdisks.first().cloned()).await,
+            decided => decided,
+        };
+        match decided {
             Ok(BootDecision::Boot(boot)) => self.boot_script(*boot, reached, now).await,
-            Ok(BootDecision::Pending { .. } | BootDecision::AutoAdd(_)) => {
+            Ok(BootDecision::Pending { .. } | BootDecision::AutoAdd(_) | BootDecision::Menu(_)) => {
                 pending_script(mac, &url(reached, format!("/boot/v1/script?mac={mac}")))
             }
             Ok(BootDecision::Refuse { reason }) => self.refuse(mac.to_string(), &reason),
@@ -95,6 +101,10 @@ impl BootService {
         reached: &Reached,
         now: SystemTime,
     ) -> Result<String, ScriptError> {
+        let BootAccess::ReadOnly { write_cache: cache } = boot.access else {
+            let (vdisk, number) = (boot.vdisk, boot.version);
+            return Err(ScriptError::Draft { vdisk, number });
+        };
         let disk = self.open_disk(&boot.store, boot.root).await?;
         let bootable = self.bootable(&boot.store, boot.root).await?;
         let args = self.args(&boot, &bootable)?;
@@ -107,7 +117,7 @@ impl BootService {
             version: boot.version,
             root: boot.root,
             size: boot.size,
-            write_cache: Some(write_cache(&boot)),
+            write_cache: Some(write_cache(cache)),
             disk,
         };
         let token = self.sessions.open(spec, steps, now)?;
@@ -186,10 +196,10 @@ fn device_script(
     }
 }
 
-fn write_cache(boot: &Boot) -> WriteCachePlan {
+fn write_cache(cache: WriteCache) -> WriteCachePlan {
     WriteCachePlan::DeviceRam {
-        limit_bytes: boot.write_cache.limit_bytes,
-        when_full: match boot.write_cache.when_full {
+        limit_bytes: cache.limit_bytes,
+        when_full: match cache.when_full {
             farm::WhenFull::RefuseWrites => WhenFull::RefuseWrites,
             farm::WhenFull::Reboot => WhenFull::Reboot,
         },

@@ -71,5 +71,6 @@ fn patch_of(patch: PatchCollection) -> CollectionPatch {
         api::WhenFull::RefuseWrites => farm::WhenFull::RefuseWrites,
         api::WhenFull::Reboot => farm::WhenFull::Reboot,
     });
-    CollectionPatch { vdisk, cache_limit_bytes, when_full, boot_args, prefix, digits, suffix, auto_add }
+    let vdisks = vdisk.map(Vec::from_iter);
+    CollectionPatch { vdisks, cache_limit_bytes, when_full, boot_args, prefix, digits, suffix, auto_add }
 }

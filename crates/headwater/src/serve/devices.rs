@@ -8,13 +8,14 @@ use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use farm::DeviceKind;
 use farm::rules::device::{self, AddDevice, DevicePatch};
 use model::{MacAddress, Name};
 
 pub(super) async fn list(State(state): State<Shared>) -> Json<Vec<DeviceView>> {
     let view = state.farm.view();
     let sessions = views::sessions_by_mac(&state);
-    Json(view.devices.values().map(|device| views::device(&view, device, &sessions)).collect())
+    Json(view.devices.values().map(|device| views::device(&view, device, &state.server, &sessions)).collect())
 }
 
 pub(super) async fn show(
@@ -34,7 +35,8 @@ pub(super) async fn add(
         mac,
         name: new.name,
         collection: new.collection.unwrap_or_else(params::default_collection),
-        vdisk: new.vdisk,
+        kind: DeviceKind::Production,
+        vdisks: new.vdisk.into_iter().collect(),
     };
     state.farm.decide(|view, now| device::add(view, command.clone(), now)).await?;
     Ok((StatusCode::CREATED, Json(view_of_mac(&state, mac)?)))
@@ -48,7 +50,7 @@ pub(super) async fn update(
     let (name, Json(patch)) = (params::name(&name)?, body?);
     let new_name = patch.name.clone().unwrap_or_else(|| name.clone());
     let PatchDevice { name: to, collection, vdisk, disabled } = patch;
-    let patch = DevicePatch { name: to, collection, vdisk, disabled };
+    let patch = DevicePatch { name: to, collection, kind: None, vdisks: vdisk.map(Vec::from_iter), disabled };
     state.farm.decide(|view, _| device::update(view, &name, patch.clone())).await?;
     Ok(Json(view_of(&state, &new_name)?))
 }
@@ -64,7 +66,7 @@ pub(super) async fn remove(
 
 fn view_of(state: &AppState, name: &Name) -> Result<DeviceView, ApiError> {
     let view = state.farm.view();
-    Ok(views::device(&view, device::find(&view, name)?, &views::sessions_by_mac(state)))
+    Ok(views::device(&view, device::find(&view, name)?, &state.server, &views::sessions_by_mac(state)))
 }
 
 /// The device that an address has just become.
@@ -72,5 +74,5 @@ pub(super) fn view_of_mac(state: &AppState, mac: MacAddress) -> Result<DeviceVie
     let view = state.farm.view();
     let gone = || ApiError::not_found(format!("{mac} was removed again meanwhile"), "");
     let device = view.device_of(mac).ok_or_else(gone)?;
-    Ok(views::device(&view, device, &views::sessions_by_mac(state)))
+    Ok(views::device(&view, device, &state.server, &views::sessions_by_mac(state)))
 }

@@ -10,7 +10,8 @@ mod follow;
 use super::shutdown::Shutdown;
 use event_limit::EventLimit;
 use farm::{
-    BootDecision, Change, EventId, Expect, FarmView, NewEvent, Precondition, Refusal, Timestamp, Write,
+    BootDecision, BootRequest, Change, EventId, Expect, FarmView, NewEvent, Precondition, Refusal, Timestamp,
+    Write,
 };
 use farm_db::{Compare, DbError, FarmDb, Op, TxnOutcome};
 use model::{MacAddress, Name};
@@ -108,10 +109,15 @@ impl FarmHandle {
     }
 
     /// What a machine gets that asks to boot; auto-adding and the pending list are done already, so
-    /// the answer is `Boot`, `Pending` without a change, or `Refuse`.
-    pub(crate) async fn boot_decision(&self, mac: MacAddress) -> Result<BootDecision, FarmError> {
+    /// the answer is `Boot`, `Menu`, `Pending` without a change, or `Refuse`.
+    pub(crate) async fn boot_decision(
+        &self,
+        mac: MacAddress,
+        chosen: Option<Name>,
+    ) -> Result<BootDecision, FarmError> {
+        let request = BootRequest { mac, server: self.server.clone(), chosen };
         for _ in 0..MAX_TRIES {
-            match farm::boot_decision(&self.view(), mac, now()) {
+            match farm::boot_decision(&self.view(), &request, now()) {
                 BootDecision::AutoAdd(change) => drop(self.commit(change).await?),
                 BootDecision::Pending { change: Some(change), .. } => drop(self.commit(change).await?),
                 decided => return Ok(decided),

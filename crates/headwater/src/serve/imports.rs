@@ -134,7 +134,7 @@ async fn carry_out(
              the image and import it again; as a disk for data it can be streamed as it is"
         )),
     };
-    let command = || stored.command(&import.name, &share.name, &import.comment);
+    let command = || stored.command(&import.name, &share.name, &state.server, &import.comment);
     state.farm.decide(|view, now| register(view, command(), now)).await?;
     let (worker, root) = (Arc::clone(share), stored.imported.root);
     let claimed = tokio::task::spawn_blocking(move || worker.store.claim(&root)).await;
@@ -152,10 +152,11 @@ struct Stored {
 }
 
 impl Stored {
-    fn command(&self, name: &Name, store: &Name, comment: &str) -> RegisterVDisk {
+    fn command(&self, name: &Name, store: &Name, server: &Name, comment: &str) -> RegisterVDisk {
         RegisterVDisk {
             name: name.clone(),
             store: store.clone(),
+            server: server.clone(),
             root: self.imported.root,
             size: self.imported.size,
             data_bytes: self.data_bytes,

@@ -33,7 +33,10 @@ pub(super) async fn show(State(state): State<Shared>) -> Html<String> {
         view.vdisks.values().map(|vdisk| vdisk_row(&view, vdisk)),
     );
     let sessions = views::sessions_by_mac(&state);
-    let devices = view.devices.values().map(|device| device_row(views::device(&view, device, &sessions)));
+    let devices = view
+        .devices
+        .values()
+        .map(|device| device_row(views::device(&view, device, &state.server, &sessions)));
     table(&mut html, "Devices", &["name", "MAC", "collection", "boots", "sessions"], devices);
     Html(html)
 }

@@ -8,6 +8,7 @@ use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use farm::DeviceKind;
 use farm::rules::device::AddDevice;
 use farm::rules::pending as rules;
 
@@ -22,7 +23,7 @@ pub(super) async fn accept(
 ) -> Result<(StatusCode, Json<DeviceView>), ApiError> {
     let (mac, Json(AcceptPending { name, collection })) = (params::mac(&mac)?, body?);
     let collection = collection.unwrap_or_else(params::default_collection);
-    let command = AddDevice { mac, name, collection, vdisk: None };
+    let command = AddDevice { mac, name, collection, kind: DeviceKind::Production, vdisks: Vec::new() };
     state.farm.decide(|view, now| rules::accept(view, command.clone(), now)).await?;
     Ok((StatusCode::CREATED, Json(devices::view_of_mac(&state, mac)?)))
 }

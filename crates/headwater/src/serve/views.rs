@@ -1,5 +1,6 @@
 //! From records to what the API shows.
 
+use super::farm::now;
 use super::session_routes::holder_text;
 use super::sessions::Holder;
 use super::state::AppState;
@@ -34,15 +35,20 @@ pub(super) fn sessions_of(state: &AppState, vdisk: &Name) -> Vec<String> {
     open.map(|info| holder_text(&info)).collect()
 }
 
-pub(super) fn device(view: &FarmView, device: &Device, sessions: &SessionCounts) -> DeviceView {
+pub(super) fn device(
+    view: &FarmView,
+    device: &Device,
+    server: &Name,
+    sessions: &SessionCounts,
+) -> DeviceView {
     DeviceView {
         name: device.name.clone(),
         mac: device.mac,
         collection: device.collection.clone(),
-        assigned_vdisk: device.vdisk.clone(),
+        assigned_vdisk: device.vdisks.first().cloned(),
         vdisk: view.vdisk_of(device).cloned(),
         disabled: device.disabled,
-        not_booting: farm::rules::boot::why_not_booting(view, device),
+        not_booting: farm::rules::boot::why_not_booting(view, device, server, now()),
         sessions: sessions.get(&device.mac).copied().unwrap_or(0),
         created_ms: device.created.0,
     }
@@ -53,7 +59,7 @@ pub(super) fn collection(view: &FarmView, collection: &Collection) -> Collection
     let naming = &collection.naming;
     CollectionView {
         name: collection.name.clone(),
-        vdisk: collection.vdisk.clone(),
+        vdisk: collection.vdisks.first().cloned(),
         cache_limit_bytes: collection.write_cache.limit_bytes,
         when_full: match collection.write_cache.when_full {
             farm::WhenFull::RefuseWrites => api::WhenFull::RefuseWrites,
@@ -102,8 +108,8 @@ fn version(version: &Version) -> VersionView {
         kernel,
         not_bootable,
         comment: version.comment.clone(),
-        created_ms: version.created.0,
-        created_by: version.created_by.clone(),
+        created_ms: version.created.at.0,
+        created_by: version.created.by.clone(),
     }
 }
 

@@ -50,7 +50,7 @@ fn decide(view: &FarmView, command: &Command) -> Option<Change> {
         }
         Command::DeleteVDisk(id) => vdisk::delete(view, &vdisk_name(id), &[]),
         Command::Assign(id, of) => {
-            let patch = DevicePatch { vdisk: Some(Some(vdisk_name(of))), ..DevicePatch::default() };
+            let patch = DevicePatch { vdisks: Some(vec![vdisk_name(of)]), ..DevicePatch::default() };
             device::update(view, &device_name(id), patch)
         }
         Command::CollectionBoots(id) => {
@@ -65,7 +65,7 @@ fn decide(view: &FarmView, command: &Command) -> Option<Change> {
             let patch = DevicePatch { name: Some(device_name(to)), ..DevicePatch::default() };
             device::update(view, &device_name(from), patch)
         }
-        Command::Boot(id) => match boot_decision(view, mac(id), at(3)) {
+        Command::Boot(id) => match boot_decision(view, &asks(mac(id)), at(3)) {
             BootDecision::AutoAdd(change) | BootDecision::Pending { change: Some(change), .. } => Ok(change),
             _ => return None,
         },
@@ -88,12 +88,12 @@ fn check(view: &FarmView) -> Result<(), TestCaseError> {
         prop_assert_eq!(&device.name, name);
         prop_assert_eq!(&view.macs[&device.mac].record, name);
         prop_assert!(view.collections.contains_key(&device.collection));
-        prop_assert!(device.vdisk.as_ref().is_none_or(|vdisk| view.vdisks.contains_key(vdisk)));
+        prop_assert!(device.vdisks.iter().all(|vdisk| view.vdisks.contains_key(vdisk)));
         prop_assert!(!view.pending.contains_key(&device.mac));
     }
     prop_assert_eq!(view.macs.len(), view.devices.len());
     for collection in view.collections.values() {
-        prop_assert!(collection.vdisk.as_ref().is_none_or(|vdisk| view.vdisks.contains_key(vdisk)));
+        prop_assert!(collection.vdisks.iter().all(|vdisk| view.vdisks.contains_key(vdisk)));
     }
     for vdisk in view.vdisks.keys() {
         prop_assert!(view.production_of(vdisk).is_some());
@@ -132,10 +132,10 @@ proptest! {
         for pair in order.chunks(2) {
             let seen = memory.view.clone();
             for number in pair {
-                let mut decided = boot_decision(&seen, mac(*number), at(3));
+                let mut decided = boot_decision(&seen, &asks(mac(*number)), at(3));
                 while let BootDecision::AutoAdd(change) = decided {
                     memory.commit(change);
-                    decided = boot_decision(&memory.view, mac(*number), at(3));
+                    decided = boot_decision(&memory.view, &asks(mac(*number)), at(3));
                 }
             }
         }

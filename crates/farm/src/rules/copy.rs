@@ -1,0 +1,77 @@
+//! Which server has which content completely.
+//!
+//! A server writes its record when it has all of a content, in the same transaction that begins to
+//! use it where there is one, and removes it before it deletes a byte. What makes the records
+//! trustworthy: whoever begins to use a content that nothing used before also rewrites the records
+//! of all copies it sees, so that a server that was about to let its copy go must look again.
+
+use crate::change::{Change, Refusal, RefusalKind};
+use crate::draft::CompleteCopy;
+use crate::key::Key;
+use crate::record::FormatRevision;
+use crate::timestamp::Timestamp;
+use crate::view::FarmView;
+use model::{Name, Root};
+use std::collections::BTreeSet;
+
+/// The most copies that one report changes; the next one goes on. A transaction has a limit.
+const REPORT_BATCH: usize = 100;
+
+/// Notes that `server` has `root`, which `change` begins to use.
+pub(super) fn hold(view: &FarmView, change: &mut Change, root: Root, server: &Name, now: Timestamp) {
+    let revision = FormatRevision;
+    if !view.names(root) {
+        for (other, copy) in view.copies_of(root).filter(|(other, _)| *other != server) {
+            change.put(Key::Copy(root, other.clone()), &copy.record);
+            change.unchanged(Key::Copy(root, other.clone()), copy);
+        }
+    }
+    let since = has(view, root, server).unwrap_or(now);
+    change.put(Key::Copy(root, server.clone()), &CompleteCopy { revision, since });
+}
+
+/// Since when a server has a content completely; none where it has not.
+pub fn has(view: &FarmView, root: Root, server: &Name) -> Option<Timestamp> {
+    view.copies.get(&(root, server.clone())).map(|copy| copy.since)
+}
+
+/// Brings the records in step with what a server has: at its start, after it fetched something.
+///
+/// Changes at most 100 records; none are left when it answers an empty change. What a server has
+/// lost it must say, also the last copy: that nobody has a content any more is news, not a secret.
+pub fn report(view: &FarmView, server: &Name, complete: &BTreeSet<Root>, now: Timestamp) -> Change {
+    let mut change = Change::default();
+    let known: BTreeSet<Root> =
+        view.copies.keys().filter(|(_, of)| of == server).map(|(root, _)| *root).collect();
+    let revision = FormatRevision;
+    for root in complete.difference(&known).take(REPORT_BATCH) {
+        change.absent(Key::Copy(*root, server.clone()));
+        change.put(Key::Copy(*root, server.clone()), &CompleteCopy { revision, since: now });
+    }
+    for root in known.difference(complete).take(REPORT_BATCH - change.writes.len()) {
+        change.unchanged(Key::Copy(*root, server.clone()), &view.copies[&(*root, server.clone())]);
+        change.delete(Key::Copy(*root, server.clone()));
+    }
+    change
+}
+
+/// Lets a copy go, before its bytes are deleted: one that nothing needs, or one of several.
+///
+/// Of two servers that let their copies go at once, each relies on the other's.
+pub fn forget(view: &FarmView, root: Root, server: &Name) -> Result<Change, Refusal> {
+    let mut change = Change::default();
+    let Some(copy) = view.copies.get(&(root, server.clone())) else { return Ok(change) };
+    if view.names(root) {
+        let Some((other, its)) = view.copies_of(root).find(|(other, _)| *other != server) else {
+            return Err(Refusal::new(
+                RefusalKind::InUse,
+                format!("server {server} has the last complete copy of {}", root.short()),
+                "delete the versions that need it, or copy it to another server first",
+            ));
+        };
+        change.unchanged(Key::Copy(root, other.clone()), its);
+    }
+    change.unchanged(Key::Copy(root, server.clone()), copy);
+    change.delete(Key::Copy(root, server.clone()));
+    Ok(change)
+}
