@@ -13,7 +13,7 @@ use crate::network::keeper;
 use crate::remote::{RemoteDisk, RemoteTarget};
 use crate::transmission::{self, Client};
 use crate::{full_cache, memory, report};
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use protocol::plan::{BootPlan, BootStage, DiskPlan, WriteCachePlan};
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
@@ -50,7 +50,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     if let DiskPlan::Shared { write_cache } = &handover.plan.disk {
         full_cache::start(write_cache, Arc::downgrade(&disk))?;
     }
-    while !disk.cache.parent().wait_connected(PATIENCE) {
+    while !disk.remote().wait_connected(PATIENCE) {
         console::problem("no server streams the disk yet; still trying");
     }
 
@@ -65,11 +65,13 @@ pub(crate) fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The disk of a plan, with an empty write cache; connects in the background.
+/// The disk of a plan, with an empty write cache where it has one; connects in the background.
 pub(crate) fn open(plan: &BootPlan) -> anyhow::Result<DeviceDisk> {
-    let DiskPlan::Shared { write_cache: WriteCachePlan::DeviceRam { limit_bytes, .. } } = plan.disk else {
-        bail!("this agent cannot write to a draft\nhint: the server is newer than the initrd it served");
-    };
     let remote = RemoteDisk::start(RemoteTarget::of_plan(plan)).context("a thread for the link")?;
-    Ok(DeviceDisk::new(remote, limit_bytes))
+    Ok(match plan.disk {
+        DiskPlan::Shared { write_cache: WriteCachePlan::DeviceRam { limit_bytes, .. } } => {
+            DeviceDisk::cached(remote, limit_bytes)
+        }
+        DiskPlan::Draft => DeviceDisk::draft(remote),
+    })
 }

@@ -59,6 +59,12 @@ pub(crate) fn http(timeout: Duration) -> ureq::Agent {
     ureq::Agent::config_builder().timeout_global(Some(timeout)).proxy(None).build().into()
 }
 
+/// The same, but an answer that says no is an answer and no error.
+pub(crate) fn http_with_answers(timeout: Duration) -> ureq::Agent {
+    let config = ureq::Agent::config_builder().timeout_global(Some(timeout)).proxy(None);
+    config.http_status_as_error(false).build().into()
+}
+
 fn plan_from(agent: &ureq::Agent, url: &str) -> Result<BootPlan, PlanError> {
     let text = agent.get(url).call()?.body_mut().with_config().limit(MAX_PLAN_BYTES).read_to_vec()?;
     parse(&text)

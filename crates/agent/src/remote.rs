@@ -1,23 +1,29 @@
-//! The disk as the servers have it: reads over one NBD connection at a time, and no I/O error
-//! while any server can answer.
+//! The disk as the servers have it: one NBD connection at a time, and no I/O error while any
+//! server can answer.
 //!
-//! Reads are pipelined: [`RemoteDisk::submit`] sends them and returns, the link's thread hands
-//! their bytes to each read's `done`. When a connection ends, the link opens one to the next
-//! server in turn and sends again whatever was not answered; the content is the same on all of
-//! them, because the export names a root. The link itself is in [`link`], what it keeps about
-//! reads in flight in [`flight`].
+//! Calls are pipelined: [`RemoteDisk::submit`] sends them and returns, the link's thread tells
+//! each call's `done` how it ended. When a connection ends, the link opens one to the next server
+//! in turn and sends again whatever was not answered; a shared disk's content is the same on all
+//! of them, because the export names a root. A draft is written to as well: what order its changes
+//! keep is in [`flight`], what is kept for a server that loses power in [`unflushed`]. The link
+//! itself is in [`link`], the thread that sends to a draft in [`outbox`].
 
+mod call;
 mod connect;
 mod flight;
 mod link;
+mod outbox;
 #[cfg(test)]
 mod tests;
+mod unflushed;
+
+pub(crate) use call::{Action, CallDone, RemoteCall};
 
 use crate::console;
 use disk::{Access, BlockError, BlockIo, Extent, ExtentKind, Geometry, Piece};
 use flight::Flight;
 use model::{ByteRange, DiskSize, Name};
-use protocol::plan::{BootPlan, StreamServer};
+use protocol::plan::{BootPlan, DiskPlan, StreamServer};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, mpsc};
@@ -25,17 +31,6 @@ use std::time::Duration;
 
 /// The longest read that is sent as one request: what every server takes.
 const MAX_READ_BYTES: u64 = 1 << 20;
-
-/// Called once with the bytes of a read, or with why there are none.
-pub(crate) type ReadDone = Box<dyn FnOnce(Result<Vec<u8>, BlockError>) + Send>;
-
-/// A read that the caller does not wait for.
-pub(crate) struct RemoteRead {
-    /// What to read: inside the disk, 1 byte to 32 MiB.
-    pub(crate) range: ByteRange,
-    /// Who gets it; runs on the link's thread and must not wait for another read.
-    pub(crate) done: ReadDone,
-}
 
 /// What to stream and from where.
 #[derive(Clone, Debug)]
@@ -46,6 +41,8 @@ pub(crate) struct RemoteTarget {
     pub(crate) export: String,
     /// The size that every server must confirm.
     pub(crate) size: DiskSize,
+    /// Whether the device writes to it.
+    pub(crate) access: Access,
     /// When to give a connection up.
     pub(crate) patience: Patience,
 }
@@ -55,10 +52,12 @@ pub(crate) struct RemoteTarget {
 pub(crate) struct Patience {
     /// For a connection to open, its handshake included.
     pub(crate) connect: Duration,
-    /// For any byte of an answer, while reads wait.
+    /// For any byte of an answer, while calls wait.
     pub(crate) stall: Duration,
     /// The longest pause between two rounds over all servers that all failed.
     pub(crate) longest_pause: Duration,
+    /// For a draft's session to be known again, where servers answer and do not know it.
+    pub(crate) unknown: Duration,
 }
 
 impl Patience {
@@ -69,19 +68,27 @@ impl Patience {
             connect: Duration::from_secs(3),
             stall: Duration::from_secs(if count > 1 { 4 } else { 20 }),
             longest_pause: Duration::from_secs(2),
+            unknown: Duration::from_secs(30),
         }
+    }
+
+    /// A flush makes a server's disk write what was only in its memory, which may take a minute;
+    /// leaving it for that would begin the same flush again.
+    fn for_draft(count: usize) -> Self {
+        Self { stall: Duration::from_secs(90), ..Self::for_servers(count) }
     }
 }
 
 impl RemoteTarget {
     /// What a plan says.
     pub(crate) fn of_plan(plan: &BootPlan) -> Self {
-        Self {
-            servers: plan.servers.clone(),
-            export: plan.export.clone(),
-            size: plan.size,
-            patience: Patience::for_servers(plan.servers.len()),
-        }
+        let count = plan.servers.len();
+        let (access, patience) = match plan.disk {
+            DiskPlan::Shared { .. } => (Access::ReadOnly, Patience::for_servers(count)),
+            DiskPlan::Draft => (Access::ReadWrite, Patience::for_draft(count)),
+        };
+        let (servers, export) = (plan.servers.clone(), plan.export.clone());
+        Self { servers, export, size: plan.size, access, patience }
     }
 }
 
@@ -94,10 +101,14 @@ pub(crate) struct LinkStatus {
     pub(crate) local: Option<SocketAddr>,
     /// Bytes received for reads.
     pub(crate) read_bytes: u64,
-    /// Reads that had to be sent again.
+    /// Bytes of writes that were taken in.
+    pub(crate) written_bytes: u64,
+    /// Calls that had to be sent again.
     pub(crate) retries: u64,
-    /// Reads waiting for an answer.
+    /// Calls waiting for an answer.
     pub(crate) waiting: usize,
+    /// Why nothing is written any more, if so.
+    pub(crate) refused: Option<String>,
 }
 
 struct Shared {
@@ -105,8 +116,11 @@ struct Shared {
     flight: Mutex<Flight>,
     /// Told of every change of the connection and of the close.
     changed: Condvar,
+    /// Told when there is something for the sender's thread.
+    to_send: Condvar,
     closed: AtomicBool,
     read_bytes: AtomicU64,
+    written_bytes: AtomicU64,
     retries: AtomicU64,
 }
 
@@ -128,25 +142,47 @@ pub(crate) struct RemoteDisk {
 impl RemoteDisk {
     /// Starts connecting, on a thread of its own, and returns at once.
     pub(crate) fn start(target: RemoteTarget) -> std::io::Result<Self> {
+        let is_draft = target.access == Access::ReadWrite;
         let shared = Arc::new(Shared {
             target,
-            flight: Mutex::default(),
+            flight: Mutex::new(if is_draft { Flight::of_draft() } else { Flight::default() }),
             changed: Condvar::new(),
+            to_send: Condvar::new(),
             closed: AtomicBool::new(false),
             read_bytes: AtomicU64::new(0),
+            written_bytes: AtomicU64::new(0),
             retries: AtomicU64::new(0),
         });
+        if is_draft {
+            let of_thread = Arc::clone(&shared);
+            std::thread::Builder::new().name("send".into()).spawn(move || outbox::run(&of_thread))?;
+        }
         let of_thread = Arc::clone(&shared);
         std::thread::Builder::new().name("link".into()).spawn(move || link::run(&of_thread))?;
         Ok(Self { shared })
     }
 
-    /// Sends reads, together; those that cannot be sent now wait for a connection.
-    pub(crate) fn submit(&self, reads: Vec<RemoteRead>) {
+    /// Makes calls, together; those that cannot be sent now wait for a connection.
+    pub(crate) fn submit(&self, calls: Vec<RemoteCall>) {
         if self.shared.is_closed() {
-            return reads.into_iter().for_each(|read| (read.done)(Err(BlockError::Closed)));
+            return calls.into_iter().for_each(|call| (call.done)(Err(BlockError::Closed)));
         }
-        self.shared.flight().add(reads);
+        let written = |call: &RemoteCall| match &call.action {
+            Action::Write { bytes, .. } => bytes.len() as u64,
+            _ => 0,
+        };
+        self.shared.written_bytes.fetch_add(calls.iter().map(written).sum(), Ordering::Relaxed);
+        let failed = self.shared.flight().add(calls);
+        self.shared.to_send.notify_one();
+        failed.into_iter().for_each(call::Finished::tell);
+    }
+
+    /// Makes durable what was acknowledged, and waits for that; no longer than `timeout`.
+    pub(crate) fn flush_within(&self, timeout: Duration) -> Result<(), BlockError> {
+        let (send, receive) = mpsc::sync_channel(1);
+        let done: CallDone = Box::new(move |result| drop(send.send(result)));
+        self.submit(vec![RemoteCall { range: ByteRange::new(0, 0), action: Action::Flush, done }]);
+        receive.recv_timeout(timeout).map_err(|_| BlockError::Io("no answer in time".into()))?.map(drop)
     }
 
     /// Waits until there is a connection, at most `timeout`, and says whether there is one.
@@ -167,8 +203,10 @@ impl RemoteDisk {
             server: flight.server().cloned(),
             local: flight.local_address(),
             read_bytes: self.shared.read_bytes.load(Ordering::Relaxed),
+            written_bytes: self.shared.written_bytes.load(Ordering::Relaxed),
             retries: self.shared.retries.load(Ordering::Relaxed),
             waiting: flight.waiting(),
+            refused: flight.refused().map(|refused| refused.reason.clone()),
         }
     }
 
@@ -183,10 +221,12 @@ impl Drop for RemoteDisk {
         self.shared.closed.store(true, Ordering::Release);
         self.shared.flight().drop_connection();
         self.shared.changed.notify_all();
+        self.shared.to_send.notify_all();
         console::info("the disk is closed");
     }
 }
 
+/// The disk below a write cache: reads. A draft's changes go by [`RemoteDisk::submit`].
 impl BlockIo for RemoteDisk {
     fn geometry(&self) -> Geometry {
         Geometry { size_bytes: self.shared.target.size.bytes(), access: Access::ReadOnly }
@@ -203,8 +243,9 @@ impl BlockIo for RemoteDisk {
             .map(|(number, part)| {
                 let at = offset + number as u64 * MAX_READ_BYTES;
                 let (send, receive) = mpsc::sync_channel(1);
-                let done: ReadDone = Box::new(move |result| drop(send.send(result)));
-                (RemoteRead { range: ByteRange::new(at, part.len() as u64), done }, (part, receive))
+                let done: CallDone = Box::new(move |result| drop(send.send(result)));
+                let range = ByteRange::new(at, part.len() as u64);
+                (RemoteCall { range, action: Action::Read, done }, (part, receive))
             })
             .unzip();
         self.submit(reads);

@@ -3,10 +3,11 @@
 //! Reports go to one server at a time, the next one where it does not answer; a report that finds
 //! none is dropped, because the next one says the same and more.
 
+use crate::console;
 use crate::device_disk::DeviceDisk;
 use crate::fetch;
 use crate::shutdown::ShutdownWatch;
-use protocol::plan::{BootPlan, BootStage, DeviceReport};
+use protocol::plan::{BootPlan, BootStage, DeviceReport, DiskPlan};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Weak, mpsc};
 use std::time::{Duration, Instant};
@@ -18,6 +19,13 @@ const INTERVAL_S: std::ops::RangeInclusive<u32> = 1..=3600;
 /// How often the device's progress is looked at: often enough for a boot timeline, and to tell of
 /// a shutdown before it is over.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// The same while a device with a draft goes down: between the moment its root file system is
+/// read-only and the end there are some tens of milliseconds.
+const LOOK_EVERY_AT_THE_END: Duration = Duration::from_millis(3);
+/// For the last flush of a draft; the machine does not wait for it.
+const LAST_FLUSH_WITHIN: Duration = Duration::from_secs(5);
+/// The most of a server's reason that is shown.
+const MAX_REASON_BYTES: u64 = 2000;
 
 /// How far the boot has come, told from anywhere, reported from the reporter's thread.
 #[derive(Clone)]
@@ -60,6 +68,8 @@ pub(crate) fn start(plan: &BootPlan, disk: Weak<DeviceDisk>) -> std::io::Result<
         disk,
         progress: progress.clone(),
         shutdown: ShutdownWatch::open(),
+        is_draft: plan.disk == DiskPlan::Draft,
+        reason_told: false,
     };
     std::thread::Builder::new().name("report".into()).spawn(move || reporter.run(&woken))?;
     Ok(progress)
@@ -71,11 +81,13 @@ struct Reporter {
     disk: Weak<DeviceDisk>,
     progress: Progress,
     shutdown: Option<ShutdownWatch>,
+    is_draft: bool,
+    reason_told: bool,
 }
 
 impl Reporter {
     fn run(mut self, woken: &mpsc::Receiver<()>) {
-        let agent = fetch::http(ANSWER_WITHIN);
+        let agent = fetch::http_with_answers(ANSWER_WITHIN);
         let mut current = 0;
         while let Some(disk) = self.disk.upgrade() {
             let report = self.report(&disk);
@@ -90,13 +102,18 @@ impl Reporter {
         let until = Instant::now() + self.interval;
         while Instant::now() < until {
             let left = until.saturating_duration_since(Instant::now());
-            let _ = woken.recv_timeout(left.min(LOOK_EVERY));
+            let _ = woken.recv_timeout(left.min(self.look_every()));
             let Some(disk) = self.disk.upgrade() else { return };
             self.look(&disk);
             if self.progress.stage() != told {
                 return;
             }
         }
+    }
+
+    fn look_every(&self) -> Duration {
+        let is_ending = self.progress.stage() == BootStage::Stopping;
+        if self.is_draft && is_ending { LOOK_EVERY_AT_THE_END } else { LOOK_EVERY }
     }
 
     /// Finds out by itself what nobody tells.
@@ -111,6 +128,16 @@ impl Reporter {
         if stage == BootStage::Running && self.shutdown.as_mut().is_some_and(ShutdownWatch::look) {
             self.progress.reach(BootStage::Stopping);
         }
+        if self.is_draft && stage == BootStage::Stopping && self.is_done_with_disk() {
+            if let Err(error) = disk.remote().flush_within(LAST_FLUSH_WITHIN) {
+                return console::problem(format!("the last flush of the disk: {error}"));
+            }
+            self.progress.reach(BootStage::Stopped);
+        }
+    }
+
+    fn is_done_with_disk(&self) -> bool {
+        self.shutdown.as_ref().is_some_and(ShutdownWatch::root_is_read_only)
     }
 
     fn report(&self, disk: &DeviceDisk) -> DeviceReport {
@@ -128,14 +155,25 @@ impl Reporter {
         }
     }
 
-    fn send(&self, agent: &ureq::Agent, report: &DeviceReport, current: &mut usize) {
+    fn send(&mut self, agent: &ureq::Agent, report: &DeviceReport, current: &mut usize) {
         let body = serde_json::to_vec(report).expect("a report has no unserialisable value");
         for _ in 0..self.urls.len() {
             let url = &self.urls[*current % self.urls.len()];
-            if agent.post(url).header("content-type", "application/json").send(&body).is_ok() {
-                return;
+            match agent.post(url).header("content-type", "application/json").send(&body) {
+                Ok(answer) if answer.status() == ureq::http::StatusCode::CONFLICT => {
+                    return self.tell_reason(answer.into_body());
+                }
+                Ok(answer) if answer.status().is_success() => return,
+                _ => *current += 1,
             }
-            *current += 1;
+        }
+    }
+
+    /// Shows once why the server takes no more writes of this device.
+    fn tell_reason(&mut self, body: ureq::Body) {
+        if !std::mem::replace(&mut self.reason_told, true) {
+            let text = body.into_with_config().limit(MAX_REASON_BYTES).read_to_string();
+            console::problem(text.unwrap_or_else(|_| "the server takes no more writes".to_owned()));
         }
     }
 }

@@ -42,7 +42,7 @@ impl ServeUnix {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
         let plan = read_plan(&self.plan)?;
         let disk = Arc::new(daemon::open(&plan)?);
-        if !disk.cache.parent().wait_connected(CONNECT_WITHIN) {
+        if !disk.remote().wait_connected(CONNECT_WITHIN) {
             bail!("no server of the plan streams its disk");
         }
         let listener = UnixListener::bind(&self.socket)
@@ -65,7 +65,7 @@ fn read_plan(from: &str) -> anyhow::Result<BootPlan> {
 }
 
 fn serve(disk: &Arc<DeviceDisk>, socket: UnixStream) {
-    let size_bytes = disk.cache.geometry().size_bytes;
+    let size_bytes = disk.remote().geometry().size_bytes;
     match shake_hands(socket, size_bytes) {
         Ok(Some(client)) => console::info(transmission::serve(disk, client)),
         Ok(None) => {}

@@ -4,7 +4,7 @@
 //! opened before stays, and through `1/root` it leads into the image. Everything looked at is in
 //! memory (`/proc`, `/run`): looking never waits for the disk that this process serves.
 
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, statat};
 
 /// systemd's last process, as the kernel cuts its name.
@@ -12,6 +12,9 @@ const LAST_PROCESS: &str = "systemd-shutdow";
 /// Made early in the boot (systemd-tmpfiles), removed when logins begin and made again when they
 /// end at shutdown (systemd-user-sessions).
 const NO_LOGIN: &str = "1/root/run/nologin";
+
+/// More than the mount table of any machine that is going down.
+const MOUNTS_BYTES: usize = 64 * 1024;
 
 /// Watches PID 1 through a directory that stays open.
 pub(crate) struct ShutdownWatch {
@@ -53,6 +56,13 @@ impl ShutdownWatch {
         first_process == LAST_PROCESS || self.logins == Logins::Over
     }
 
+    /// Whether the root file system takes no more writes: the last thing that an init does to it.
+    pub(crate) fn root_is_read_only(&self) -> bool {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let opened = openat(&self.proc, "1/mountinfo", flags, Mode::empty());
+        opened.is_ok_and(|file| root_is_read_only(&read_text(&file, MOUNTS_BYTES)))
+    }
+
     fn first_process(&self) -> String {
         let mut name = [0; 16];
         let opened = openat(&self.proc, "1/comm", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
@@ -61,9 +71,39 @@ impl ShutdownWatch {
     }
 }
 
+fn read_text(file: impl AsFd, limit: usize) -> String {
+    let (mut text, mut piece) = (Vec::new(), [0; 4096]);
+    while text.len() < limit {
+        match rustix::io::read(&file, &mut piece) {
+            Ok(len) if len > 0 => text.extend_from_slice(&piece[..len]),
+            _ => break,
+        }
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Reads `/proc/PID/mountinfo` (proc(5)): the mount point is the fifth word, its options are the
+/// sixth; what is mounted last at a point hides the others.
+fn root_is_read_only(mounts: &str) -> bool {
+    let words = mounts.lines().rev().map(|line| line.split(' ').collect::<Vec<_>>());
+    let root = words.into_iter().find(|words| words.get(4) == Some(&"/"));
+    root.and_then(|words| words.get(5).map(|options| options.split(',').any(|option| option == "ro")))
+        .unwrap_or(false)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_root_is_read_only_where_its_last_mount_is() {
+        let proc = "21 1 0:5 / /proc rw,nosuid - proc proc rw\n";
+        let writable = "1 1 0:1 / / ro - rootfs rootfs rw\n22 1 43:1 / / rw,relatime - ext4 /dev/nbd0p1 rw\n";
+        let read_only = "22 1 43:1 / / ro,relatime - ext4 /dev/nbd0p1 ro,errors=remount-ro\n";
+        assert!(!root_is_read_only(&format!("{proc}{writable}")));
+        assert!(root_is_read_only(&format!("{read_only}{proc}")));
+        assert!(!root_is_read_only(""), "nothing known is not read-only");
+    }
 
     #[test]
     fn logins_that_end_after_they_were_open_mean_shutdown() {

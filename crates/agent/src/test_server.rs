@@ -3,8 +3,8 @@
 use model::{DiskSize, Name};
 use protocol::nbd::ErrorNumber;
 use protocol::nbd::server::{
-    ChunkRange, Event, ExportShape, Handshake, Incoming, Order, OrderKind, ReplyForm, ReplyTo, RequestParser,
-    Session, TlsOffer,
+    ChunkRange, Event, ExportShape, Handshake, Incoming, OpenRefusal, Order, OrderKind, ReplyForm, ReplyTo,
+    RequestParser, Session, TlsOffer,
 };
 use protocol::plan::StreamServer;
 use std::io::{Read, Write};
@@ -22,10 +22,21 @@ pub(crate) enum Manner {
     Failing,
     /// Takes them and says nothing; honest again from the next connection on.
     Silent,
+    /// Refuses every change for good.
+    Fenced,
+    /// Has no room for changes.
+    Full,
+    /// Knows no export any more.
+    Gone,
 }
 
 struct State {
     bytes: Vec<u8>,
+    /// What a power cut leaves of `bytes`; none where the disk is read-only.
+    durable: Option<Vec<u8>>,
+    /// Changes and flushes that were executed.
+    executed: u64,
+    flushes: u64,
     told_size: u64,
     manner: Manner,
     connections: u64,
@@ -42,10 +53,20 @@ pub(crate) struct TestServer {
 impl TestServer {
     /// Serves these bytes, honestly at first.
     pub(crate) fn start(bytes: Vec<u8>) -> Self {
+        Self::start_with(bytes, None)
+    }
+
+    /// Serves these bytes as a draft, which can be written to.
+    pub(crate) fn start_draft(bytes: Vec<u8>) -> Self {
+        Self::start_with(bytes.clone(), Some(bytes))
+    }
+
+    fn start_with(bytes: Vec<u8>, durable: Option<Vec<u8>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let told_size = bytes.len() as u64;
-        let state = State { bytes, told_size, manner: Manner::Honest, connections: 0, open: None };
+        let (manner, executed, flushes, connections) = (Manner::Honest, 0, 0, 0);
+        let state = State { bytes, durable, executed, flushes, told_size, manner, connections, open: None };
         let server = Self { address, state: Arc::new(Mutex::new(state)) };
         let of_thread = server.clone();
         std::thread::spawn(move || {
@@ -91,6 +112,22 @@ impl TestServer {
         }
     }
 
+    /// Forgets what was not flushed, as a loss of power does, and closes the connection.
+    pub(crate) fn cut_power(&self) {
+        self.with(|state| state.bytes = state.durable.clone().expect("a draft"));
+        self.hang_up();
+    }
+
+    /// What the disk holds now.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.with(|state| state.bytes.clone())
+    }
+
+    /// How many changes were executed, repeated ones too, and how many flushes.
+    pub(crate) fn executed(&self) -> (u64, u64) {
+        self.with(|state| (state.executed, state.flushes))
+    }
+
     /// How many connections got an open export.
     pub(crate) fn connections(&self) -> u64 {
         self.with(|state| state.connections)
@@ -118,9 +155,14 @@ impl TestServer {
             let step = handshake.receive(&input, &mut output);
             input.drain(..step.consumed);
             let session = match &step.event {
+                Event::OpenExport { .. } if self.with(|state| state.manner) == Manner::Gone => {
+                    handshake.refused(OpenRefusal::Unknown, &mut output);
+                    None
+                }
                 Event::OpenExport { .. } => {
-                    let size_bytes = self.with(|state| state.told_size);
-                    let shape = ExportShape { size_bytes, read_only: true, description: String::new() };
+                    let (size_bytes, read_only) =
+                        self.with(|state| (state.told_size, state.durable.is_none()));
+                    let shape = ExportShape { size_bytes, read_only, description: String::new() };
                     handshake.opened(&shape, &mut output)
                 }
                 Event::NeedMore => None,
@@ -137,11 +179,26 @@ impl TestServer {
 
     fn answer_all(&self, mut stream: TcpStream, session: Session, mut input: Vec<u8>) -> std::io::Result<()> {
         let mut parser = RequestParser::new(session);
+        let mut writing: Option<(Order, Vec<u8>)> = None;
         loop {
             let parsed = parser.next(&input).map_err(std::io::Error::other)?;
             let (consumed, idle) = (parsed.consumed, parsed.incoming.is_none());
-            if let Some(Incoming::Order(order)) = parsed.incoming {
-                self.answer(&mut stream, session.form, &order)?;
+            match parsed.incoming {
+                Some(Incoming::Order(order)) if matches!(order.kind, OrderKind::Write { .. }) => {
+                    writing = Some((order, Vec::new()));
+                }
+                Some(Incoming::Order(order)) if matches!(order.kind, OrderKind::Read { .. }) => {
+                    self.answer(&mut stream, session.form, &order)?;
+                }
+                Some(Incoming::Order(order)) => self.change(&mut stream, session.form, &order, &[])?,
+                Some(Incoming::Payload { bytes, last }) => {
+                    let (order, so_far) = writing.as_mut().expect("a payload follows its order");
+                    so_far.extend_from_slice(bytes);
+                    if last {
+                        self.change(&mut stream, session.form, order, so_far)?;
+                    }
+                }
+                Some(Incoming::Refused { .. } | Incoming::Disconnect) | None => {}
             }
             input.drain(..consumed);
             if consumed == 0 && idle {
@@ -150,8 +207,36 @@ impl TestServer {
         }
     }
 
+    /// Executes a change or a flush; cut off, it is executed and not acknowledged.
+    fn change(
+        &self,
+        stream: &mut TcpStream,
+        form: ReplyForm,
+        order: &Order,
+        payload: &[u8],
+    ) -> std::io::Result<()> {
+        let manner = self.with(|state| {
+            if !matches!(state.manner, Manner::Fenced | Manner::Full | Manner::Failing) {
+                execute(state, order, payload);
+            }
+            state.manner
+        });
+        let to = ReplyTo { cookie: order.cookie, offset: order.offset };
+        let mut reply = Vec::new();
+        match manner {
+            Manner::Fenced => form.put_error(to, ErrorNumber::Perm, &mut reply),
+            Manner::Full => form.put_error(to, ErrorNumber::NoSpace, &mut reply),
+            Manner::Failing => form.put_error(to, ErrorNumber::Io, &mut reply),
+            Manner::CutOff | Manner::Silent => {
+                self.behave(Manner::Honest);
+                return stream.shutdown(Shutdown::Both);
+            }
+            Manner::Honest | Manner::Gone => form.put_done(to, &mut reply),
+        }
+        stream.write_all(&reply)
+    }
+
     fn answer(&self, stream: &mut TcpStream, form: ReplyForm, order: &Order) -> std::io::Result<()> {
-        assert!(matches!(order.kind, OrderKind::Read { .. }), "the agent only reads");
         let (manner, data) = self.with(|state| {
             let data = state.bytes[order.offset as usize..][..order.len as usize].to_vec();
             (state.manner, data)
@@ -166,7 +251,9 @@ impl TestServer {
         form.put_data_head(to, range, &mut reply);
         reply.extend_from_slice(&data);
         match manner {
-            Manner::Honest | Manner::Failing => stream.write_all(&reply),
+            Manner::Honest | Manner::Failing | Manner::Fenced | Manner::Full | Manner::Gone => {
+                stream.write_all(&reply)
+            }
             Manner::CutOff => {
                 self.behave(Manner::Honest);
                 stream.write_all(&reply[..reply.len() / 2])?;
@@ -178,6 +265,29 @@ impl TestServer {
                 stream.read_to_end(&mut Vec::new()).and(Err(std::io::ErrorKind::BrokenPipe.into()))
             }
         }
+    }
+}
+
+fn execute(state: &mut State, order: &Order, payload: &[u8]) {
+    let at = order.offset as usize..(order.offset + order.len) as usize;
+    let fua = match order.kind {
+        OrderKind::Write { fua } => {
+            state.bytes[at.clone()].copy_from_slice(payload);
+            fua
+        }
+        OrderKind::Trim { fua } | OrderKind::WriteZeroes { fua } => {
+            state.bytes[at.clone()].fill(0);
+            fua
+        }
+        _ => {
+            state.flushes += 1;
+            state.durable = Some(state.bytes.clone());
+            return;
+        }
+    };
+    state.executed += 1;
+    if let Some(durable) = state.durable.as_mut().filter(|_| fua) {
+        durable[at.clone()].copy_from_slice(&state.bytes[at]);
     }
 }
 

@@ -63,7 +63,7 @@ fn look(socket: &mut Socket, address: &LoaderAddress, disk: &Weak<DeviceDisk>) -
         Repair::Reconnect => {
             if let Some(disk) = disk.upgrade() {
                 console::info("the network card has another address now: connecting from there");
-                disk.cache.parent().reconnect();
+                disk.remote().reconnect();
             }
         }
         Repair::Restore => restore(socket, address)?,

@@ -1,7 +1,9 @@
 //! One connection, from the address to an open export of the right size.
 
 use super::RemoteTarget;
+use disk::Access;
 use protocol::nbd::client::{Handshake, HandshakeError, ReplyForm, Step, Wishes};
+use protocol::nbd::wire::{option_reply, transmission_flag};
 use protocol::plan::StreamServer;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -36,7 +38,23 @@ pub(super) enum ConnectError {
     Closed,
     #[error("its disk has {found} bytes instead of {expected}")]
     WrongSize { expected: u64, found: u64 },
+    #[error("it lets nobody write to this disk")]
+    ReadOnly,
 }
+
+impl ConnectError {
+    /// Whether the server answered, and said that this session is not or no longer for us.
+    pub(super) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Handshake(HandshakeError::Unknown(_)) | Self::ReadOnly => true,
+            Self::Handshake(HandshakeError::Refused { kind, .. }) => *kind != SERVER_STOPS,
+            _ => false,
+        }
+    }
+}
+
+/// The kind of refusal that passes.
+const SERVER_STOPS: u32 = option_reply::ERR_SHUTDOWN & !option_reply::ERROR_BIT;
 
 /// Connects to one server within the target's patience.
 pub(super) fn connect(target: &RemoteTarget, server: &StreamServer) -> Result<Connection, ConnectError> {
@@ -46,7 +64,10 @@ pub(super) fn connect(target: &RemoteTarget, server: &StreamServer) -> Result<Co
     let stream = TcpStream::connect_timeout(&address, target.patience.connect)?;
     set_options(&stream)?;
     let connection = shake_hands(target, stream, deadline)?;
-    connection.stream.set_write_timeout(Some(target.patience.connect))?;
+    connection.stream.set_write_timeout(Some(match target.access {
+        Access::ReadOnly => target.patience.connect,
+        Access::ReadWrite => target.patience.stall, // a server that is busy writing takes no more
+    }))?;
     Ok(connection)
 }
 
@@ -75,6 +96,9 @@ fn shake_hands(
             Step::NeedMore { consumed } => drop(input.drain(..consumed)),
             Step::Open { consumed, export } => {
                 check_size(target, export.size_bytes)?;
+                if target.access == Access::ReadWrite && export.flags & transmission_flag::READ_ONLY != 0 {
+                    return Err(ConnectError::ReadOnly);
+                }
                 let form = if export.structured_replies { ReplyForm::Structured } else { ReplyForm::Simple };
                 return Ok(Connection { stream, form, early: input.split_off(consumed) });
             }

@@ -1,12 +1,15 @@
 //! The link's thread: a connection to a server, and the next one when it ends.
 
+use super::call::Finished;
+use super::connect::ConnectError;
 use super::connect::{Connection, connect, is_timeout};
-use super::flight::{BadServer, Finished};
+use super::flight::{BadServer, Refused};
 use super::{Patience, Shared};
 use crate::console::{self, RateLimit};
 use protocol::nbd::client::{BadReply, ReplyParser};
 use protocol::plan::StreamServer;
 use std::io::Read;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -38,6 +41,7 @@ enum LinkEnd {
 pub(super) fn run(shared: &Shared) {
     let mut pauses = Pauses::new(shared.target.patience);
     let mut quiet = RateLimit::new(Duration::from_secs(2));
+    let mut unknown_since = None;
     for server in shared.target.servers.iter().cycle() {
         if shared.is_closed() {
             break;
@@ -45,10 +49,17 @@ pub(super) fn run(shared: &Shared) {
         let started = Instant::now();
         let trouble = match connect(&shared.target, server) {
             Ok(connection) => {
+                unknown_since = None;
                 console::info(format!("streaming from {} ({})", server.name, server.nbd));
                 serve(shared, connection, server).to_string()
             }
-            Err(error) => error.to_string(),
+            Err(error) => {
+                if is_gone(shared, &error, &mut unknown_since) {
+                    give_up(shared, server, &error);
+                    break;
+                }
+                error.to_string()
+            }
         };
         if shared.is_closed() {
             break;
@@ -57,6 +68,24 @@ pub(super) fn run(shared: &Shared) {
         pauses.after(started.elapsed(), shared);
     }
     shared.flight().close().into_iter().for_each(Finished::tell);
+}
+
+/// Whether a draft's session is over: a server says so, and goes on saying so.
+///
+/// Not at once, because a server that has just started may not know its sessions yet.
+fn is_gone(shared: &Shared, error: &ConnectError, unknown_since: &mut Option<Instant>) -> bool {
+    if !error.is_refusal() || !shared.flight().is_draft() {
+        return false;
+    }
+    unknown_since.get_or_insert_with(Instant::now).elapsed() >= shared.target.patience.unknown
+}
+
+fn give_up(shared: &Shared, server: &StreamServer, error: &ConnectError) {
+    let reason = format!("server {} ended its session: {error}", server.name);
+    let mut finished = Vec::new();
+    shared.flight().give_up(Refused { reason, reads_too: true }, &mut finished);
+    finished.into_iter().for_each(Finished::tell);
+    shared.changed.notify_all();
 }
 
 fn tell(quiet: &mut RateLimit, server: &StreamServer, trouble: &str) {
@@ -77,9 +106,10 @@ fn tell(quiet: &mut RateLimit, server: &StreamServer, trouble: &str) {
 fn serve(shared: &Shared, connection: Connection, server: &StreamServer) -> LinkEnd {
     let outcome = match connection.stream.try_clone() {
         Ok(sender) => {
-            let again = shared.flight().use_connection(sender, server.name.clone());
+            let again = shared.flight().use_connection(Arc::new(sender), server.name.clone());
             shared.retries.fetch_add(again, Ordering::Relaxed);
             shared.changed.notify_all();
+            shared.to_send.notify_one();
             receive(shared, connection)
         }
         Err(error) => error.into(),
@@ -127,6 +157,7 @@ fn receive(shared: &Shared, mut connection: Connection) -> LinkEnd {
 fn parse(shared: &Shared, parser: &mut ReplyParser, input: &[u8]) -> Result<usize, LinkEnd> {
     let mut finished = Vec::new();
     let outcome = parse_into(shared, parser, input, &mut finished);
+    shared.to_send.notify_one(); // an acknowledged change may have held back others
     finished.into_iter().for_each(Finished::tell);
     outcome
 }

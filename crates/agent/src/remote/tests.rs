@@ -4,23 +4,30 @@ use super::*;
 use crate::test_server::{Manner, TestServer, pattern};
 use disk::contract;
 
+mod draft;
+
 const MIB: usize = 1 << 20;
 /// Far more than any of these tests takes on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
 
 fn remote(servers: &[&TestServer]) -> RemoteDisk {
+    RemoteDisk::start(target(servers)).unwrap()
+}
+
+fn target(servers: &[&TestServer]) -> RemoteTarget {
     let named = servers.iter().enumerate().map(|(number, server)| server.in_plan(&format!("s{number}")));
-    let target = RemoteTarget {
+    RemoteTarget {
         servers: named.collect(),
         export: "token".into(),
         size: servers[0].size(),
+        access: Access::ReadOnly,
         patience: Patience {
             connect: Duration::from_secs(5),
             stall: Duration::from_millis(600),
             longest_pause: Duration::from_millis(100),
+            unknown: Duration::from_millis(100),
         },
-    };
-    RemoteDisk::start(target).unwrap()
+    }
 }
 
 fn read(disk: &RemoteDisk, offset: usize, len: usize) -> Result<Vec<u8>, BlockError> {
@@ -120,6 +127,7 @@ fn a_read_waits_for_a_server_that_is_not_there_yet() {
         servers: vec![gone, good.in_plan("good")],
         export: "token".into(),
         size: good.size(),
+        access: Access::ReadOnly,
         patience: Patience::for_servers(2),
     };
     let disk = RemoteDisk::start(target).unwrap();
@@ -134,8 +142,8 @@ fn a_closed_disk_ends_its_reads() {
     let disk = remote(&[&server]);
     assert!(disk.wait_connected(LONG));
     let (send, receive) = mpsc::channel();
-    let done: ReadDone = Box::new(move |result| send.send(result).unwrap());
-    disk.submit(vec![RemoteRead { range: ByteRange::new(0, 512), done }]);
+    let done: CallDone = Box::new(move |result| send.send(result).unwrap());
+    disk.submit(vec![RemoteCall { range: ByteRange::new(0, 512), action: Action::Read, done }]);
     drop(disk);
     assert_eq!(receive.recv_timeout(LONG).unwrap(), Err(BlockError::Closed));
 }

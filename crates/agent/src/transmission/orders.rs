@@ -2,9 +2,9 @@
 
 use super::Replies;
 use super::pool::{Job, Pool};
-use crate::device_disk::DeviceDisk;
-use crate::remote::RemoteRead;
-use disk::{BlockError, BlockIo, ExtentKind};
+use crate::device_disk::{DeviceDisk, DiskKind};
+use crate::remote::{Action, RemoteCall, RemoteDisk};
+use disk::{BlockError, BlockIo, ExtentKind, RamCache};
 use model::ByteRange;
 use protocol::nbd::ErrorNumber;
 use protocol::nbd::server::{Incoming, Order, OrderKind, ReplyTo, StatusRun};
@@ -21,18 +21,29 @@ const MAX_EXTENTS: usize = 512;
 pub(super) struct Orders {
     disk: Arc<DeviceDisk>,
     replies: Replies,
-    pool: Pool,
+    home: Home,
     ready: Vec<u8>,
-    reads: Vec<RemoteRead>,
+    calls: Vec<RemoteCall>,
     /// A write whose payload has begun to come.
     writing: Option<(Order, Vec<u8>)>,
 }
 
+/// Where requests end.
+enum Home {
+    /// In the write cache; the pool has the changes that must first read from a server.
+    Cache(Arc<RamCache<RemoteDisk>>, Pool),
+    /// At the server, all of them.
+    Server,
+}
+
 impl Orders {
     pub(super) fn new(disk: &Arc<DeviceDisk>, replies: Replies) -> std::io::Result<Self> {
-        let pool = Pool::start(disk, &replies)?;
-        let (ready, reads) = (Vec::new(), Vec::new());
-        Ok(Self { disk: Arc::clone(disk), replies, pool, ready, reads, writing: None })
+        let home = match &disk.kind {
+            DiskKind::Cached(cache) => Home::Cache(Arc::clone(cache), Pool::start(cache, &replies)?),
+            DiskKind::Draft(_) => Home::Server,
+        };
+        let (ready, calls) = (Vec::new(), Vec::new());
+        Ok(Self { disk: Arc::clone(disk), replies, home, ready, calls, writing: None })
     }
 
     /// Does a request or hands it on.
@@ -49,8 +60,8 @@ impl Orders {
 
     /// Sends what is ready and what must be asked.
     pub(super) fn finish_batch(&mut self) {
-        if !self.reads.is_empty() {
-            self.disk.cache.parent().submit(std::mem::take(&mut self.reads));
+        if !self.calls.is_empty() {
+            self.disk.remote().submit(std::mem::take(&mut self.calls));
         }
         self.send_ready();
     }
@@ -61,13 +72,11 @@ impl Orders {
         match order.kind {
             OrderKind::Read { .. } if order.len > 0 => self.read(to, range),
             OrderKind::Write { .. } if order.len > 0 => self.writing = Some((order, Vec::new())),
-            OrderKind::Trim { .. } => self.change(to, Job::Trim(range)),
-            OrderKind::WriteZeroes { .. } => self.change(to, Job::WriteZeroes(range)),
+            OrderKind::Trim { fua } => self.change(to, Job::Trim(range), fua),
+            OrderKind::WriteZeroes { fua } => self.change(to, Job::WriteZeroes(range), fua),
             OrderKind::BlockStatus { one } => self.status(to, range, if one { 1 } else { MAX_EXTENTS }),
-            // Writes are in memory already, and "durable" means nothing there.
-            OrderKind::Flush | OrderKind::Cache | OrderKind::Read { .. } | OrderKind::Write { .. } => {
-                self.answer(to, Ok(()));
-            }
+            OrderKind::Flush => self.flush(to),
+            OrderKind::Cache | OrderKind::Read { .. } | OrderKind::Write { .. } => self.answer(to, Ok(())),
         }
     }
 
@@ -75,22 +84,43 @@ impl Orders {
         let Some((order, mut so_far)) = self.writing.take() else { return };
         let to = reply_to(&order);
         let range = ByteRange::new(order.offset, order.len);
-        if last && so_far.is_empty() && self.disk.cache.is_local(range) {
-            let result = self.disk.cache.write_at(order.offset, bytes);
+        if let Home::Cache(cache, _) = &self.home
+            && last
+            && so_far.is_empty()
+            && cache.is_local(range)
+        {
+            let result = cache.write_at(order.offset, bytes);
             return self.answer(to, result.map_err(|error| number_of(&error)));
+        }
+        if so_far.is_empty() {
+            so_far.reserve_exact(order.len as usize); // the parser bounds it to 32 MiB
         }
         so_far.extend_from_slice(bytes);
         match last {
-            true => self.change(to, Job::Write(order.offset, so_far)),
+            true => self.change(to, Job::Write(order.offset, so_far), is_fua(&order)),
             false => self.writing = Some((order, so_far)),
         }
     }
 
     fn read(&mut self, to: ReplyTo, range: ByteRange) {
         self.disk.note_read();
+        match &self.home {
+            Home::Cache(cache, _) => self.read_cached(to, range, &Arc::clone(cache)),
+            Home::Server => {
+                let replies = self.replies.clone();
+                let done = move |result: Result<Vec<u8>, BlockError>| match result {
+                    Ok(bytes) => replies.send_data(to, &bytes),
+                    Err(error) => replies.send(to, Err(number_of(&error))),
+                };
+                self.calls.push(RemoteCall { range, action: Action::Read, done: Box::new(done) });
+            }
+        }
+    }
+
+    fn read_cached(&mut self, to: ReplyTo, range: ByteRange, cache: &Arc<RamCache<RemoteDisk>>) {
         let mut buffer = vec![0; range.len as usize];
-        match self.disk.cache.read_cached(range.offset, &mut buffer) {
-            Ok(Some(missing)) => self.ask(to, missing, buffer),
+        match cache.read_cached(range.offset, &mut buffer) {
+            Ok(Some(missing)) => self.ask(to, missing, buffer, cache),
             Ok(None) => {
                 self.replies.put_data_head(to, &buffer, &mut self.ready);
                 self.ready.extend_from_slice(&buffer);
@@ -103,34 +133,74 @@ impl Orders {
     }
 
     /// Asks a server for the part of a read that is not in the cache.
-    fn ask(&mut self, to: ReplyTo, missing: ByteRange, mut buffer: Vec<u8>) {
-        let (replies, disk) = (self.replies.clone(), Arc::downgrade(&self.disk));
+    fn ask(
+        &mut self,
+        to: ReplyTo,
+        missing: ByteRange,
+        mut buffer: Vec<u8>,
+        cache: &Arc<RamCache<RemoteDisk>>,
+    ) {
+        let (replies, cache) = (self.replies.clone(), Arc::downgrade(cache));
         let done = move |result: Result<Vec<u8>, BlockError>| {
             let merged = result.and_then(|bytes| {
                 let from = (missing.offset - to.offset) as usize;
                 buffer[from..from + bytes.len()].copy_from_slice(&bytes);
-                let disk = disk.upgrade().ok_or(BlockError::Closed)?;
-                disk.cache.overlay_cached(to.offset, &mut buffer)
+                let cache = cache.upgrade().ok_or(BlockError::Closed)?;
+                cache.overlay_cached(to.offset, &mut buffer)
             });
             match merged {
                 Ok(()) => replies.send_data(to, &buffer),
                 Err(error) => replies.send(to, Err(number_of(&error))),
             }
         };
-        self.reads.push(RemoteRead { range: missing, done: Box::new(done) });
+        self.calls.push(RemoteCall { range: missing, action: Action::Read, done: Box::new(done) });
     }
 
-    fn change(&mut self, to: ReplyTo, job: Job) {
-        if self.disk.cache.is_local(job.range()) {
-            let result = job.run(&self.disk.cache);
-            self.answer(to, result.map_err(|error| number_of(&error)));
-        } else {
-            self.pool.add(to, job);
+    fn change(&mut self, to: ReplyTo, job: Job, fua: bool) {
+        let range = job.range();
+        match &self.home {
+            Home::Cache(cache, _) if cache.is_local(range) => {
+                let result = job.run(cache);
+                self.answer(to, result.map_err(|error| number_of(&error)));
+            }
+            Home::Cache(_, pool) => pool.add(to, job),
+            // Requests of the kernel have 32-bit lengths.
+            Home::Server if u32::try_from(range.len).is_err() => self.answer(to, Err(ErrorNumber::Invalid)),
+            Home::Server => self.call(
+                to,
+                range,
+                match job {
+                    Job::Write(_, bytes) => Action::Write { bytes: Arc::new(bytes), fua },
+                    Job::Trim(_) => Action::Trim { fua },
+                    Job::WriteZeroes(_) => Action::WriteZeroes { fua },
+                },
+            ),
         }
     }
 
+    fn flush(&mut self, to: ReplyTo) {
+        match self.home {
+            // Writes are in memory already, and "durable" means nothing there.
+            Home::Cache(..) => self.answer(to, Ok(())),
+            Home::Server => self.call(to, ByteRange::new(0, 0), Action::Flush),
+        }
+    }
+
+    /// Asks a server for something that has no data to give back.
+    fn call(&mut self, to: ReplyTo, range: ByteRange, action: Action) {
+        let replies = self.replies.clone();
+        let done = move |result: Result<Vec<u8>, BlockError>| {
+            replies.send(to, result.map(drop).map_err(|error| number_of(&error)));
+        };
+        self.calls.push(RemoteCall { range, action, done: Box::new(done) });
+    }
+
     fn status(&mut self, to: ReplyTo, range: ByteRange, limit: usize) {
-        match self.disk.cache.extents(range, limit) {
+        let extents = match &self.home {
+            Home::Cache(cache, _) => cache.extents(range, limit),
+            Home::Server => self.disk.remote().extents(range, limit),
+        };
+        match extents {
             Err(error) => self.answer(to, Err(number_of(&error))),
             Ok(extents) => {
                 let run = |extent: &disk::Extent| StatusRun {
@@ -157,6 +227,10 @@ impl Orders {
 
 fn reply_to(order: &Order) -> ReplyTo {
     ReplyTo { cookie: order.cookie, offset: order.offset }
+}
+
+fn is_fua(order: &Order) -> bool {
+    matches!(order.kind, OrderKind::Write { fua: true })
 }
 
 /// The protocol's number for an error of the disk.

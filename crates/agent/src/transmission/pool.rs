@@ -2,8 +2,8 @@
 
 use super::Replies;
 use super::orders::number_of;
-use crate::device_disk::DeviceDisk;
-use disk::{BlockError, BlockIo};
+use crate::remote::RemoteDisk;
+use disk::{BlockError, BlockIo, RamCache};
 use model::ByteRange;
 use protocol::nbd::server::ReplyTo;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -34,7 +34,7 @@ impl Job {
     }
 
     /// Changes the disk.
-    pub(super) fn run(&self, disk: &impl BlockIo) -> Result<(), BlockError> {
+    pub(super) fn run(&self, disk: &RamCache<RemoteDisk>) -> Result<(), BlockError> {
         match self {
             Self::Write(offset, data) => disk.write_at(*offset, data),
             Self::Trim(range) => disk.trim(*range),
@@ -51,13 +51,13 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn start(disk: &Arc<DeviceDisk>, replies: &Replies) -> std::io::Result<Self> {
+    pub(super) fn start(cache: &Arc<RamCache<RemoteDisk>>, replies: &Replies) -> std::io::Result<Self> {
         let (jobs, queue) = sync_channel(QUEUE);
         let queue: Queue = Arc::new(Mutex::new(queue));
         for _ in 0..THREADS {
-            let (disk, replies, queue) = (Arc::clone(disk), replies.clone(), Arc::clone(&queue));
+            let (cache, replies, queue) = (Arc::clone(cache), replies.clone(), Arc::clone(&queue));
             let thread = std::thread::Builder::new().name("merge".into());
-            thread.spawn(move || work(&disk, &replies, &queue))?;
+            thread.spawn(move || work(&cache, &replies, &queue))?;
         }
         Ok(Self { jobs })
     }
@@ -68,10 +68,10 @@ impl Pool {
     }
 }
 
-fn work(disk: &DeviceDisk, replies: &Replies, queue: &Queue) {
+fn work(cache: &RamCache<RemoteDisk>, replies: &Replies, queue: &Queue) {
     loop {
         let next = queue.lock().expect("no holder of the lock panics").recv();
         let Ok((to, job)) = next else { return };
-        replies.send(to, job.run(&disk.cache).map_err(|error| number_of(&error)));
+        replies.send(to, job.run(cache).map_err(|error| number_of(&error)));
     }
 }

@@ -5,7 +5,7 @@ use crate::remote::{RemoteDisk, RemoteTarget};
 use crate::test_server::{Manner, TestServer, pattern};
 use protocol::nbd::wire::SIMPLE_REPLY_BYTES;
 use protocol::nbd::{Command, RequestHeader};
-use protocol::plan::BootPlan;
+use protocol::plan::{BootPlan, DiskPlan};
 use std::collections::BTreeMap;
 use std::thread::JoinHandle;
 
@@ -23,7 +23,17 @@ impl Kernel {
     fn connect(bytes: Vec<u8>, limit_bytes: u64) -> Self {
         let server = TestServer::start(bytes);
         let target = RemoteTarget::of_plan(&plan(&server));
-        let disk = Arc::new(DeviceDisk::new(RemoteDisk::start(target).unwrap(), limit_bytes));
+        Self::over(server, DeviceDisk::cached(RemoteDisk::start(target).unwrap(), limit_bytes))
+    }
+
+    fn connect_draft(bytes: Vec<u8>) -> Self {
+        let server = TestServer::start_draft(bytes);
+        let target = RemoteTarget::of_plan(&BootPlan { disk: DiskPlan::Draft, ..plan(&server) });
+        Self::over(server, DeviceDisk::draft(RemoteDisk::start(target).unwrap()))
+    }
+
+    fn over(server: TestServer, disk: DeviceDisk) -> Self {
+        let disk = Arc::new(disk);
         let (socket, ours) = UnixStream::pair().unwrap();
         let of_thread = Arc::clone(&disk);
         let session = kernel_session(server.size().bytes());
@@ -94,6 +104,25 @@ fn writes_are_read_back_and_never_reach_the_server() {
     assert_eq!(kernel.read(0, 65_536), expected[..65_536]);
     assert_eq!(kernel.disk.fill().written_bytes, 4196);
     assert!(matches!(kernel.end(), SessionEnd::Disconnected));
+}
+
+#[test]
+fn a_draft_s_changes_and_flushes_are_the_server_s() {
+    let mut kernel = Kernel::connect_draft(pattern(MIB));
+    let mut expected = pattern(MIB);
+    assert_eq!(kernel.change(Command::Write, 20_000, &[6; 100], 100), 0);
+    assert_eq!(kernel.change(Command::Trim, 4096, &[], 4096), 0);
+    assert_eq!(kernel.change(Command::WriteZeroes, 65_536, &[], 65_536), 0);
+    assert_eq!(kernel.change(Command::Flush, 0, &[], 0), 0);
+    expected[20_000..20_100].fill(6);
+    expected[4096..8192].fill(0);
+    expected[65_536..131_072].fill(0);
+    assert!(kernel.read(0, MIB) == expected);
+    assert!(kernel.server.bytes() == expected);
+    assert_eq!(kernel.server.executed(), (3, 1));
+    kernel.server.behave(Manner::Fenced);
+    assert_eq!(kernel.change(Command::Write, 0, &[6; 512], 512), ErrorNumber::Perm.number());
+    assert_eq!(kernel.disk.fill().written_bytes, 612);
 }
 
 #[test]
