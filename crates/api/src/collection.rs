@@ -2,9 +2,10 @@
 
 use model::Name;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A group of devices and the template for new ones.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CollectionView {
     /// The collection's name.
     pub name: Name,
@@ -31,7 +32,7 @@ pub struct CollectionView {
 }
 
 /// The defined behaviour of a full write cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum WhenFull {
     /// Writes to blocks that are not yet in the cache get ENOSPC.
@@ -41,7 +42,7 @@ pub enum WhenFull {
 }
 
 /// A collection to make.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NewCollection {
     /// Its name.
     pub name: Name,
@@ -51,10 +52,11 @@ pub struct NewCollection {
 }
 
 /// What to change of a collection; fields that are left out stay as they are.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PatchCollection {
     /// What its devices boot; null = nothing.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::vdisk_or_null")]
+    #[schema(value_type = Option<Name>)]
     pub vdisk: Option<Option<Name>>,
     /// The most bytes of a device's write cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -2,9 +2,10 @@
 
 use model::{MacAddress, Name};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A diskless machine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeviceView {
     /// The device's name.
     pub name: Name,
@@ -27,7 +28,7 @@ pub struct DeviceView {
 }
 
 /// A device to add.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewDevice {
     /// Its address.
@@ -44,7 +45,7 @@ pub struct NewDevice {
 }
 
 /// What to change of a device; fields that are left out stay as they are.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PatchDevice {
     /// A new name.
@@ -55,6 +56,7 @@ pub struct PatchDevice {
     pub collection: Option<Name>,
     /// A vDisk of its own; null = its collection's.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::vdisk_or_null")]
+    #[schema(value_type = Option<Name>)]
     pub vdisk: Option<Option<Name>>,
     /// Whether it is kept from booting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -62,7 +64,7 @@ pub struct PatchDevice {
 }
 
 /// A MAC address that asked to boot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PendingView {
     /// The address.
     pub mac: MacAddress,
@@ -75,7 +77,7 @@ pub struct PendingView {
 }
 
 /// Makes a device of a pending one.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AcceptPending {
     /// Its name; the collection's pattern makes one where there is none.

@@ -1,9 +1,10 @@
 //! What an answer carries that is not 2xx.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// What happened, and what to do next.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorBody {
     /// What happened, for people.
     pub message: String,

@@ -2,9 +2,10 @@
 
 use model::Name;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Something that happened in the farm.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EventView {
     /// The event's id; sorts by time.
     pub id: String,
@@ -20,4 +21,13 @@ pub struct EventView {
     pub message: String,
     /// The server that wrote it.
     pub server: Name,
+}
+
+/// Which events to answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct EventsQuery {
+    /// Any value but `false`: a stream of server-sent events instead of a list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub follow: Option<String>,
 }

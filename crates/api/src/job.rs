@@ -2,9 +2,10 @@
 
 use crate::error::ErrorBody;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A piece of work on a server. Finished ones are kept for a while, at most some hundred.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct JobView {
     /// The job's id on its server.
     pub id: u64,
@@ -37,7 +38,7 @@ pub struct JobView {
 }
 
 /// What a job does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum JobKind {
     /// Imports an image.
@@ -47,7 +48,7 @@ pub enum JobKind {
 }
 
 /// How a job stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum JobState {
     /// At work.

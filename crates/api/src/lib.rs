@@ -8,9 +8,11 @@
 
 pub mod collection;
 pub mod device;
+pub mod endpoint;
 pub mod error;
 pub mod event;
 pub mod job;
+pub mod openapi;
 pub mod paths;
 pub mod server;
 pub mod session;
@@ -18,12 +20,13 @@ pub mod vdisk;
 
 pub use collection::{CollectionView, NewCollection, PatchCollection, WhenFull};
 pub use device::{AcceptPending, DeviceView, NewDevice, PatchDevice, PendingView};
+pub use endpoint::{Endpoint, Method};
 pub use error::ErrorBody;
-pub use event::EventView;
+pub use event::{EventView, EventsQuery};
 pub use job::{JobKind, JobState, JobView};
 pub use server::{ServerView, StatusView, StoreView};
 pub use session::{NewSession, OpenedSession, SessionView, TimelineStep, WriteCacheView};
-pub use vdisk::{ExportVDisk, ImageFormat, ImportVDisk, VDiskView, VersionView};
+pub use vdisk::{ContentQuery, ExportVDisk, ImageFormat, ImportVDisk, VDiskView, VersionView};
 
 /// Reads a field that may be left out (stays), null (taken away) or a name (set).
 fn vdisk_or_null<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Option<model::Name>>, D::Error> {

@@ -2,6 +2,8 @@
 
 /// Answers 200 while the server works; no token needed.
 pub const HEALTHZ: &str = "/healthz";
+/// GET: the description of the API (OpenAPI 3.1).
+pub const OPENAPI: &str = "/v1/openapi.json";
 /// GET: [`crate::StatusView`].
 pub const STATUS: &str = "/v1/status";
 /// GET: list of [`crate::VDiskView`]. POST [`crate::ImportVDisk`]: a [`crate::JobView`].

@@ -2,9 +2,10 @@
 
 use model::Name;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A server of the farm.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ServerView {
     /// The server's name.
     pub name: Name,
@@ -17,7 +18,7 @@ pub struct ServerView {
 }
 
 /// The answering server's share of a store.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StoreView {
     /// The store's name.
     pub name: Name,
@@ -34,7 +35,7 @@ pub struct StoreView {
 }
 
 /// How the answering server and the farm stand.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StatusView {
     /// The answering server's name.
     pub server: Name,

@@ -2,9 +2,10 @@
 
 use model::{MacAddress, Name, Root};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A session of this server; its token is not shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SessionView {
     /// The session's id on its server.
     pub id: String,
@@ -39,7 +40,7 @@ pub struct SessionView {
 }
 
 /// How a write cache stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WriteCacheView {
     /// Bytes in it.
     pub used_bytes: u64,
@@ -50,7 +51,7 @@ pub struct WriteCacheView {
 }
 
 /// A step of a boot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TimelineStep {
     /// What happened.
     pub label: String,
@@ -59,7 +60,7 @@ pub struct TimelineStep {
 }
 
 /// Asks for a session for an admin or a program.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewSession {
     /// What to read.
@@ -74,7 +75,7 @@ pub struct NewSession {
 }
 
 /// A session, and how to attach to it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OpenedSession {
     /// The session's id.
     pub id: String,

@@ -3,9 +3,10 @@
 use model::{AccessMode, Name, Root};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use utoipa::ToSchema;
 
 /// A vDisk and its versions.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VDiskView {
     /// The vDisk's name.
     pub name: Name,
@@ -20,7 +21,7 @@ pub struct VDiskView {
 }
 
 /// A version of a vDisk.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VersionView {
     /// The number, from 1.
     pub number: u32,
@@ -45,7 +46,7 @@ pub struct VersionView {
 }
 
 /// The format of an image file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ImageFormat {
     /// The disk's bytes, nothing else.
@@ -55,12 +56,13 @@ pub enum ImageFormat {
 }
 
 /// Asks for the import of a file that the server can read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImportVDisk {
     /// The new vDisk's name.
     pub name: Name,
     /// The file's absolute path on the server.
+    #[schema(value_type = String)]
     pub path: PathBuf,
     /// The file's format; looked for in the file where there is none.
     #[serde(default)]
@@ -74,14 +76,29 @@ pub struct ImportVDisk {
 }
 
 /// Asks for a version's content in a new file on the server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExportVDisk {
     /// The new file's absolute path on the server; refused where there is one already.
+    #[schema(value_type = String)]
     pub path: PathBuf,
     /// The format to write.
     pub format: ImageFormat,
     /// Which version; the one in production where there is none.
     #[serde(default)]
     pub version: Option<u32>,
+}
+
+/// What to know of an image that is sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ContentQuery {
+    /// What to say about version 1.
+    pub comment: String,
+    /// The store to keep it in; the server's first where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<Name>,
+    /// How many bytes will come, for the progress of others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
 }

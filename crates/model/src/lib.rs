@@ -11,6 +11,8 @@ pub mod hash;
 pub mod mac;
 pub mod manifest;
 pub mod name;
+#[cfg(feature = "openapi")]
+mod openapi;
 pub mod version;
 
 pub use chunk::{ByteRange, CHUNK_SIZE, ChunkIndex, DiskSize};

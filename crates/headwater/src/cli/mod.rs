@@ -76,6 +76,8 @@ enum Command {
     Events(commands::events::Events),
     /// How the server and the farm stand
     Status,
+    /// Prints the description of the REST API (OpenAPI 3.1)
+    Openapi,
     /// Shows all of it on this machine: a server and diskless machines in QEMU, without root
     Lab(crate::lab::Lab),
 }
@@ -121,6 +123,7 @@ fn run(global: Global, command: Command) -> anyhow::Result<()> {
         Command::Store(store) => block_on(store.run(&context()?)),
         Command::Events(events) => block_on(events.run(&context()?)),
         Command::Status => block_on(commands::status::run(&context()?)),
+        Command::Openapi => commands::openapi::run(),
         Command::Lab(lab) => crate::lab::run(&lab),
     }
 }

@@ -1,41 +1,43 @@
 //! The routes under `/v1` and the small ones among their handlers.
 
 use super::api_error::ApiError;
+use super::routes::Routes;
 use super::state::Shared;
-use super::{collections, devices, events, pending, session_routes, vdisks, views};
-use api::{JobView, ServerView, StatusView, StoreView};
+use super::{collections, devices, events, openapi, pending, session_routes, vdisks, views};
+use api::{Endpoint, JobView, Method, ServerView, StatusView, StoreView, paths};
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::routing::{get, post, put};
-use axum::{Json, Router};
 
-/// The routes below `/v1`, which is where the caller puts them.
-pub(super) fn router() -> Router<Shared> {
-    let at = |path: &'static str| path.strip_prefix("/v1").expect("an API path");
-    Router::new()
-        .route(at(api::paths::STATUS), get(status))
-        .route(at(api::paths::VDISKS), get(vdisks::list).post(vdisks::import))
-        .route(at(api::paths::VDISK), get(vdisks::show).delete(vdisks::delete))
-        .route(at(api::paths::VDISK_EXPORT), post(vdisks::export))
-        .route(at(api::paths::VDISK_CONTENT), put(vdisks::import_content))
-        .route(at(api::paths::JOBS), get(jobs))
-        .route(at(api::paths::JOB), get(job).delete(cancel_job))
-        .route(at(api::paths::DEVICES), get(devices::list).post(devices::add))
-        .route(at(api::paths::DEVICE), get(devices::show).patch(devices::update).delete(devices::remove))
-        .route(at(api::paths::COLLECTIONS), get(collections::list).post(collections::create))
-        .route(
-            at(api::paths::COLLECTION),
-            get(collections::show).patch(collections::update).delete(collections::delete),
+/// Every route of the API.
+pub(super) fn routes() -> Routes {
+    let routes = Routes::default()
+        .on(
+            Endpoint::get(paths::STATUS, "How the server and the farm stand").answers::<StatusView>(200),
+            status,
         )
-        .route(at(api::paths::PENDING), get(pending::list))
-        .route(at(api::paths::PENDING_ONE), axum::routing::delete(pending::forget))
-        .route(at(api::paths::PENDING_ACCEPT), post(pending::accept))
-        .route(at(api::paths::PENDING_REJECT), post(pending::reject))
-        .route(at(api::paths::SERVERS), get(servers))
-        .route(at(api::paths::STORES), get(stores))
-        .route(at(api::paths::SESSIONS), get(session_routes::list).post(session_routes::open))
-        .route(at(api::paths::SESSION), get(session_routes::show).delete(session_routes::close))
-        .route(at(api::paths::EVENTS), get(events::list))
+        .on(
+            Endpoint::get(paths::OPENAPI, "This description").answers_bytes("application/json"),
+            openapi::show,
+        )
+        .on(Endpoint::get(paths::SERVERS, "Lists the servers of the farm").lists::<ServerView>(), servers)
+        .on(Endpoint::get(paths::STORES, "Lists the answering server's stores").lists::<StoreView>(), stores)
+        .on(Endpoint::get(paths::JOBS, "Lists jobs, newest last").lists::<JobView>(), jobs)
+        .on(Endpoint::get(paths::JOB, "Shows a job").answers::<JobView>(200), job)
+        .on(
+            Endpoint::change(Method::Delete, paths::JOB, "job.cancel", "Cancels a job").answers_nothing(202),
+            cancel_job,
+        );
+    [
+        vdisks::routes,
+        devices::routes,
+        collections::routes,
+        pending::routes,
+        session_routes::routes,
+        events::routes,
+    ]
+    .into_iter()
+    .fold(routes, |routes, add| add(routes))
 }
 
 async fn status(State(state): State<Shared>) -> Json<StatusView> {

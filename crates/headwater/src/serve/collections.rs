@@ -1,15 +1,35 @@
 //! `/v1/collections`
 
 use super::api_error::ApiError;
+use super::routes::Routes;
 use super::state::{AppState, Shared};
 use super::{params, views};
-use api::{CollectionView, NewCollection, PatchCollection};
+use api::{CollectionView, Endpoint, Method, NewCollection, PatchCollection, paths};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use farm::rules::collection::{self, CollectionPatch};
 use model::Name;
+
+/// The endpoints of collections.
+pub(super) fn routes(routes: Routes) -> Routes {
+    let new = Endpoint::change(Method::Post, paths::COLLECTIONS, "collection.create", "Makes a collection");
+    let patch =
+        Endpoint::change(Method::Patch, paths::COLLECTION, "collection.change", "Changes a collection");
+    let delete = Endpoint::change(
+        Method::Delete,
+        paths::COLLECTION,
+        "collection.delete",
+        "Deletes an empty collection",
+    );
+    routes
+        .on(Endpoint::get(paths::COLLECTIONS, "Lists all collections").lists::<CollectionView>(), list)
+        .on(Endpoint::get(paths::COLLECTION, "Shows a collection").answers::<CollectionView>(200), show)
+        .on(new.takes::<NewCollection>().answers::<CollectionView>(201), create)
+        .on(patch.takes::<PatchCollection>().answers::<CollectionView>(200), update)
+        .on(delete, self::delete)
+}
 
 pub(super) async fn list(State(state): State<Shared>) -> Json<Vec<CollectionView>> {
     let view = state.farm.view();

@@ -1,9 +1,10 @@
 //! `/v1/devices`
 
 use super::api_error::ApiError;
+use super::routes::Routes;
 use super::state::{AppState, Shared};
 use super::{params, views};
-use api::{DeviceView, NewDevice, PatchDevice};
+use api::{DeviceView, Endpoint, Method, NewDevice, PatchDevice, paths};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
@@ -11,6 +12,18 @@ use axum::http::StatusCode;
 use farm::DeviceKind;
 use farm::rules::device::{self, AddDevice, DevicePatch};
 use model::{MacAddress, Name};
+
+/// The endpoints of devices.
+pub(super) fn routes(routes: Routes) -> Routes {
+    let new = Endpoint::change(Method::Post, paths::DEVICES, "device.add", "Adds a device");
+    let patch = Endpoint::change(Method::Patch, paths::DEVICE, "device.change", "Changes a device");
+    routes
+        .on(Endpoint::get(paths::DEVICES, "Lists all devices").lists::<DeviceView>(), list)
+        .on(Endpoint::get(paths::DEVICE, "Shows a device").answers::<DeviceView>(200), show)
+        .on(new.takes::<NewDevice>().answers::<DeviceView>(201), add)
+        .on(patch.takes::<PatchDevice>().answers::<DeviceView>(200), update)
+        .on(Endpoint::change(Method::Delete, paths::DEVICE, "device.remove", "Removes a device"), remove)
+}
 
 pub(super) async fn list(State(state): State<Shared>) -> Json<Vec<DeviceView>> {
     let view = state.farm.view();

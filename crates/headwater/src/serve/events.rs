@@ -1,22 +1,27 @@
 //! `/v1/events`: what happened, and what happens.
 
+use super::routes::Routes;
 use super::state::Shared;
 use super::views;
-use api::EventView;
+use api::{Endpoint, EventView, EventsQuery, paths};
 use axum::Json;
 use axum::extract::{Query, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use farm::EventId;
 use futures::stream::{self, Stream};
-use serde::Deserialize;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::ops::Bound;
 
-#[derive(Deserialize)]
-pub(super) struct EventsQuery {
-    follow: Option<String>,
+/// The endpoints of events.
+pub(super) fn routes(routes: Routes) -> Routes {
+    routes.on(
+        Endpoint::get(paths::EVENTS, "What happened, oldest first")
+            .asks::<EventsQuery>()
+            .lists::<EventView>(),
+        list,
+    )
 }
 
 pub(super) async fn list(State(state): State<Shared>, Query(query): Query<EventsQuery>) -> Response {

@@ -25,7 +25,8 @@ pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener> {
 
 /// All routes: the API behind its token, the boot endpoints and the status page without one.
 pub(super) fn router(state: &Shared) -> Router {
-    let guarded = api_routes::router()
+    let (api, _) = api_routes::routes().into_parts();
+    let guarded = api
         .fallback(unknown_path)
         .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(state.clone(), auth::require_token));

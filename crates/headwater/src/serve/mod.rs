@@ -21,11 +21,13 @@ mod imports;
 mod jobs;
 mod listen_error;
 mod logs;
+mod openapi;
 mod own_address;
 mod page;
 mod params;
 mod pending;
 mod reached;
+mod routes;
 mod services;
 mod session_routes;
 mod sessions;
@@ -43,6 +45,7 @@ use shutdown::Shutdown;
 use std::time::Duration;
 
 pub(crate) use logs::LogFormat;
+pub(crate) use openapi::text as openapi_text;
 pub(crate) use state::{API_URL_FILE, TOKEN_FILE};
 
 /// How long requests, sessions and jobs may take to end after a stop was asked for: below

@@ -1,9 +1,10 @@
 //! `/v1/pending`
 
 use super::api_error::ApiError;
+use super::routes::Routes;
 use super::state::Shared;
 use super::{devices, params, views};
-use api::{AcceptPending, DeviceView, PendingView};
+use api::{AcceptPending, DeviceView, Endpoint, Method, PendingView, paths};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
@@ -11,6 +12,33 @@ use axum::http::StatusCode;
 use farm::DeviceKind;
 use farm::rules::device::AddDevice;
 use farm::rules::pending as rules;
+
+/// The endpoints of machines that wait to be accepted.
+pub(super) fn routes(routes: Routes) -> Routes {
+    let accept = Endpoint::change(
+        Method::Post,
+        paths::PENDING_ACCEPT,
+        "pending.accept",
+        "Makes a device of a machine",
+    );
+    let reject = Endpoint::change(
+        Method::Post,
+        paths::PENDING_REJECT,
+        "pending.reject",
+        "Keeps a machine from booting",
+    );
+    let forget = Endpoint::change(
+        Method::Delete,
+        paths::PENDING_ONE,
+        "pending.forget",
+        "Takes a machine off the list",
+    );
+    routes
+        .on(Endpoint::get(paths::PENDING, "Lists machines that wait").lists::<PendingView>(), list)
+        .on(accept.takes::<AcceptPending>().answers::<DeviceView>(201), self::accept)
+        .on(reject, self::reject)
+        .on(forget, self::forget)
+}
 
 pub(super) async fn list(State(state): State<Shared>) -> Json<Vec<PendingView>> {
     Json(state.farm.view().pending.values().map(|pending| views::pending(pending)).collect())

@@ -1,9 +1,10 @@
 //! The REST side of sessions: who streams what, and sessions for admins and programs.
 
 use super::api_error::ApiError;
+use super::routes::Routes;
 use super::sessions::{Holder, SessionInfo, SessionSpec, TimelineStep};
 use super::state::{AppState, Shared};
-use api::{NewSession, OpenedSession, SessionView, WriteCacheView};
+use api::{Endpoint, Method, NewSession, OpenedSession, SessionView, WriteCacheView, paths};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -12,6 +13,18 @@ use farm::{EventKind, FarmView, NewEvent, Version};
 use model::VersionNumber;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The endpoints of sessions.
+pub(super) fn routes(routes: Routes) -> Routes {
+    let open =
+        Endpoint::change(Method::Post, paths::SESSIONS, "session.open", "Opens a session on a version");
+    let close = Endpoint::change(Method::Delete, paths::SESSION, "session.close", "Ends a session");
+    routes
+        .on(Endpoint::get(paths::SESSIONS, "Lists the sessions of the server").lists::<SessionView>(), list)
+        .on(Endpoint::get(paths::SESSION, "Shows a session").answers::<SessionView>(200), show)
+        .on(open.takes::<NewSession>().answers::<OpenedSession>(201), self::open)
+        .on(close, self::close)
+}
 
 /// Every session, oldest first.
 pub(super) async fn list(State(state): State<Shared>) -> Json<Vec<SessionView>> {

@@ -3,9 +3,12 @@
 use super::api_error::ApiError;
 use super::imports::{self, Import, Source};
 use super::jobs::Job;
+use super::routes::Routes;
 use super::state::{AppState, Shared};
 use super::{body_reader, params, vdisk_export, views};
-use api::{ErrorBody, ExportVDisk, ImportVDisk, JobState, JobView, VDiskView};
+use api::{
+    ContentQuery, Endpoint, ErrorBody, ExportVDisk, ImportVDisk, JobState, JobView, Method, VDiskView, paths,
+};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::JsonRejection;
@@ -13,8 +16,45 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use farm::rules::vdisk as rules;
 use model::Name;
-use serde::Deserialize;
 use std::sync::Arc;
+
+/// The endpoints of vDisks.
+pub(super) fn routes(routes: Routes) -> Routes {
+    let import = Endpoint::change(
+        Method::Post,
+        paths::VDISKS,
+        "vdisk.import",
+        "Makes a vDisk of an image that the server can read",
+    );
+    let import_content = Endpoint::change(
+        Method::Put,
+        paths::VDISK_CONTENT,
+        "vdisk.import",
+        "Makes a vDisk of the body; answers when it is imported",
+    );
+    let export = Endpoint::change(
+        Method::Post,
+        paths::VDISK_EXPORT,
+        "vdisk.export",
+        "Writes a version into a new file on the server",
+    );
+    let delete = Endpoint::change(
+        Method::Delete,
+        paths::VDISK,
+        "vdisk.delete",
+        "Deletes a vDisk and all its versions",
+    );
+    routes
+        .on(Endpoint::get(paths::VDISKS, "Lists all vDisks").lists::<VDiskView>(), list)
+        .on(Endpoint::get(paths::VDISK, "Shows a vDisk and its versions").answers::<VDiskView>(200), show)
+        .on(import.takes::<ImportVDisk>().answers::<JobView>(202), self::import)
+        .on(
+            import_content.asks::<ContentQuery>().takes_bytes("A raw image").answers::<VDiskView>(201),
+            self::import_content,
+        )
+        .on(export.takes::<ExportVDisk>().answers::<JobView>(202), self::export)
+        .on(delete, self::delete)
+}
 
 pub(super) async fn list(State(state): State<Shared>) -> Json<Vec<VDiskView>> {
     let view = state.farm.view();
@@ -39,15 +79,6 @@ pub(super) async fn import(
     }
     let job = imports::start(&state, Import { name, store, comment, source: Source::File { path, format } })?;
     Ok((StatusCode::ACCEPTED, Json(job.view())))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ContentQuery {
-    #[serde(default)]
-    comment: String,
-    store: Option<Name>,
-    bytes: Option<u64>,
 }
 
 /// Imports the request's body, and answers when that is done. A sender that goes away cancels it.

@@ -1,0 +1,43 @@
+//! The API's router, built out of [`Endpoint`]s: what is not declared cannot be routed.
+//!
+//! Each area has a function `routes(Routes) -> Routes` that adds its endpoints; `api_routes.rs`
+//! calls them all. The declarations are also what `headwater openapi` prints and what the audit
+//! takes the names of actions from.
+
+use super::state::Shared;
+use api::{Endpoint, Method};
+use axum::Router;
+use axum::handler::Handler;
+use axum::routing::{MethodFilter, on};
+
+/// A router below `/v1` and the declarations of all that is in it.
+#[derive(Default)]
+pub(super) struct Routes {
+    router: Router<Shared>,
+    endpoints: Vec<Endpoint>,
+}
+
+impl Routes {
+    /// Adds an endpoint and what answers it.
+    pub(super) fn on<T: 'static>(mut self, endpoint: Endpoint, handler: impl Handler<T, Shared>) -> Self {
+        let path = endpoint.path.strip_prefix("/v1").expect("an API path");
+        self.router = self.router.route(path, on(filter(endpoint.method), handler));
+        self.endpoints.push(endpoint);
+        self
+    }
+
+    /// The routes below `/v1`, which is where the caller puts them, and their declarations.
+    pub(super) fn into_parts(self) -> (Router<Shared>, Vec<Endpoint>) {
+        (self.router, self.endpoints)
+    }
+}
+
+fn filter(method: Method) -> MethodFilter {
+    match method {
+        Method::Get => MethodFilter::GET,
+        Method::Post => MethodFilter::POST,
+        Method::Put => MethodFilter::PUT,
+        Method::Patch => MethodFilter::PATCH,
+        Method::Delete => MethodFilter::DELETE,
+    }
+}
