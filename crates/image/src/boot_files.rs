@@ -150,6 +150,29 @@ fn search(image: &Arc<dyn ImageReader>) -> Result<BootFiles, BootFilesError> {
     })
 }
 
+/// The partition with the root file system.
+pub(crate) fn root_partition(image: &Arc<dyn ImageReader>) -> Result<Partition, BootFilesError> {
+    let budget = Budget::new();
+    let volumes: Vec<Volume> =
+        find_partitions(image).into_iter().map(|partition| Volume::open(image, partition, &budget)).collect();
+    Ok(find_root(&volumes)?.partition.clone())
+}
+
+/// The files of one partition, for a look at an edit's result.
+pub(crate) struct VolumeFiles(Volume);
+
+impl VolumeFiles {
+    /// Recognises the file system.
+    pub(crate) fn open(image: &Arc<dyn ImageReader>, partition: &Partition) -> Self {
+        Self(Volume::open(image, partition.clone(), &Budget::new()))
+    }
+
+    /// A file's length in bytes; none where it does not exist.
+    pub(crate) fn size_of(&self, path: &str) -> Result<Option<u64>, BootFilesError> {
+        Ok(self.0.tree.size_of(path)?)
+    }
+}
+
 /// A partition and the file system in it.
 struct Volume {
     partition: Partition,

@@ -123,6 +123,18 @@ impl Tree {
         }
     }
 
+    /// The length in bytes of a file on ext4, links followed; none where it does not exist.
+    pub(super) fn size_of(&self, path: &str) -> Result<Option<u64>, TreeError> {
+        match self {
+            Self::Ext4(ext4) => match ext4.metadata(path) {
+                Ok(metadata) => Ok(Some(metadata.len())),
+                Err(Ext4Error::NotFound | Ext4Error::NotADirectory) => Ok(None),
+                Err(error) => Err(ext4_error(path, &error)),
+            },
+            Self::Fat(_) | Self::Other(_) => Err(TreeError::NotFound(path.to_owned())),
+        }
+    }
+
     /// A whole file of at most `limit_bytes`.
     pub(super) fn read(&self, path: &str, limit_bytes: u64) -> Result<Vec<u8>, TreeError> {
         match self {
