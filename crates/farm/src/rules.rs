@@ -5,6 +5,8 @@ pub mod collection;
 pub mod copy;
 pub mod device;
 pub mod draft;
+pub mod gate;
+pub mod orphan;
 pub mod pending;
 pub mod reach;
 pub mod setup;

@@ -3,7 +3,7 @@
 //! Rules a to d of DESIGN section 5, as changes that commit only if the draft is still as it was
 //! seen. A server holds a [`Lease`] from [`attach`] on and shows it with each later step; one whose
 //! epoch has passed is refused as [`RefusalKind::Fenced`], and must not execute a write any more.
-//! Giving bytes up is in `super::orphan`.
+//! Giving bytes up is in [`super::orphan`].
 
 use super::copy::{has, hold};
 use crate::change::{Change, Refusal, RefusalKind};

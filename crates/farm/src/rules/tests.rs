@@ -304,7 +304,7 @@ fn a_vdisk_in_use_is_not_deleted_and_its_users_are_named() {
     memory.import("office", 1);
     memory.set(boots_vdisk("office"));
     let refused = vdisk::delete(&memory.view, &name("office"), &[]).unwrap_err();
-    assert!(refused.message.contains("collections boot it: default"), "{refused}");
+    assert!(refused.message.contains("collections boot or pin it: default"), "{refused}");
     memory.set(CollectionPatch { vdisks: Some(vec![]), ..CollectionPatch::default() });
     memory.must(device::add(
         &memory.view,
@@ -312,7 +312,7 @@ fn a_vdisk_in_use_is_not_deleted_and_its_users_are_named() {
         at(2),
     ));
     let refused = vdisk::delete(&memory.view, &name("office"), &[]).unwrap_err();
-    assert!(refused.message.contains("devices boot it: kiosk"), "{refused}");
+    assert!(refused.message.contains("devices boot or pin it: kiosk"), "{refused}");
     memory.must(device::remove(&memory.view, &name("kiosk")));
     let sessions: Vec<String> = (0..7).map(|n| format!("session-{n}")).collect();
     let refused = vdisk::delete(&memory.view, &name("office"), &sessions).unwrap_err();

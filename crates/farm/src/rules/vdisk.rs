@@ -12,6 +12,8 @@ use model::{AccessMode, DiskSize, Name, Root, VersionNumber};
 
 /// The most vDisks in one boot menu: what fits on a screen of 25 lines.
 pub const MAX_ASSIGNED: usize = 16;
+/// How many writes a change of ours may have (the database takes 128, with the events).
+const MAX_WRITES: usize = 120;
 /// How many users of a vDisk or collection a refusal names.
 const NAMED_USERS: usize = 5;
 
@@ -57,7 +59,6 @@ pub fn register(view: &FarmView, command: RegisterVDisk, now: Timestamp) -> Resu
     }
     let RegisterVDisk { name, store, server, root, size, data_bytes, boot, comment, by } = command;
     let mut change = Change::default();
-    change.absent(Key::VDisk(name.clone()));
     change.event(NewEvent::new(
         EventKind::VDiskImported,
         &name,
@@ -68,23 +69,11 @@ pub fn register(view: &FarmView, command: RegisterVDisk, now: Timestamp) -> Resu
         change.event(NewEvent::new(EventKind::VDiskNotBootable, &name, message));
     }
     hold(view, &mut change, root, &server, now);
-    let (revision, number) = (FormatRevision, VersionNumber::FIRST);
-    let vdisk = VDisk {
-        revision,
-        name: name.clone(),
-        store,
-        size,
-        production: Some(number),
-        pinned: None,
-        next: VersionNumber(number.0 + 1),
-        created: now,
-    };
-    change.put(Key::VDisk(name.clone()), &vdisk);
     let stamp = Stamp::new(by, now);
     let version = Version {
-        revision,
-        vdisk: name.clone(),
-        number,
+        revision: FormatRevision,
+        vdisk: name,
+        number: VersionNumber::FIRST,
         access: AccessMode::Production,
         state: VersionState::Sealed,
         root,
@@ -101,8 +90,26 @@ pub fn register(view: &FarmView, command: RegisterVDisk, now: Timestamp) -> Resu
         retired: None,
         merged: None,
     };
-    change.put(Key::Version(name, number), &version);
+    put_new(&mut change, store, &version);
     Ok(change)
+}
+
+/// Makes a vDisk with its first version, which is in production where its access mode says so.
+pub(super) fn put_new(change: &mut Change, store: Name, first: &Version) {
+    let (name, number) = (&first.vdisk, first.number);
+    let vdisk = VDisk {
+        revision: FormatRevision,
+        name: name.clone(),
+        store,
+        size: first.size,
+        production: (first.access == AccessMode::Production).then_some(number),
+        pinned: None,
+        next: VersionNumber(number.0 + 1),
+        created: first.created.at,
+    };
+    change.absent(Key::VDisk(name.clone()));
+    change.put(Key::VDisk(name.clone()), &vdisk);
+    change.put(Key::Version(name.clone(), number), first);
 }
 
 /// Deletes a vDisk and all its versions. `sessions` names the open sessions that read it.
@@ -116,19 +123,28 @@ pub fn delete(view: &FarmView, name: &Name, sessions: &[String]) -> Result<Chang
             "`headwater session list` shows them; shut the machines down",
         ));
     }
-    let collections = view.collections.values().filter(|c| c.vdisks.contains(name)).map(|c| &c.name);
+    let collections = view
+        .collections
+        .values()
+        .filter(|c| c.vdisks.contains(name) || c.pins.contains_key(name))
+        .map(|c| &c.name);
     let mut collections = collections.peekable();
     if let Some(first) = collections.peek().copied() {
         let hint = format!("`headwater collection set {first} --vdisk OTHER` (or `--no-vdisk`)");
-        return Err(in_use(name, format!("collections boot it: {}", some_of(collections)), &hint));
+        return Err(in_use(name, format!("collections boot or pin it: {}", some_of(collections)), &hint));
     }
-    let devices = view.devices.values().filter(|d| d.vdisks.contains(name)).map(|d| &d.name);
+    let devices = view
+        .devices
+        .values()
+        .filter(|d| d.vdisks.contains(name) || d.pins.contains_key(name))
+        .map(|d| &d.name);
     let mut devices = devices.peekable();
     if let Some(first) = devices.peek().copied() {
         let hint = format!("`headwater device assign {first} OTHER` (or `--collection-default`)");
-        return Err(in_use(name, format!("devices boot it: {}", some_of(devices)), &hint));
+        return Err(in_use(name, format!("devices boot or pin it: {}", some_of(devices)), &hint));
     }
     let mut change = Change::default();
+    delete_drafts(view, &mut change, vdisk)?;
     change.unchanged(Key::VDisk(name.clone()), vdisk);
     change.unguarded(Guard::VDisk(name.clone()), view.guard(&Guard::VDisk(name.clone())));
     change.delete(Key::VDisk(name.clone()));
@@ -142,11 +158,13 @@ pub fn delete(view: &FarmView, name: &Name, sessions: &[String]) -> Result<Chang
 }
 
 /// Marks the content of a deleted version, unless another vDisk has the same.
-fn doom(view: &FarmView, change: &mut Change, vdisk: &VDisk, root: Root) {
+///
+/// A transaction has a limit: what is not marked is found by the next prune.
+pub(super) fn doom(view: &FarmView, change: &mut Change, vdisk: &VDisk, root: Root) {
     let kept = view.versions.values().any(|version| version.root == root && version.vdisk != vdisk.name);
     let key = Key::Doomed(root);
     let marked = change.writes.iter().any(|write| matches!(write, Write::Put(marked, _) if *marked == key));
-    if !kept && !marked {
+    if !kept && !marked && change.writes.len() < MAX_WRITES {
         change.put(key, &Doomed { revision: FormatRevision, store: vdisk.store.clone() });
     }
 }
@@ -161,6 +179,27 @@ pub fn swept(view: &FarmView, roots: &[Root]) -> Change {
         }
     }
     change
+}
+
+/// Drafts that nobody holds go with their vDisk; changes that no checkpoint has, and discarded
+/// ones, an admin gives up one by one.
+fn delete_drafts(view: &FarmView, change: &mut Change, vdisk: &VDisk) -> Result<(), Refusal> {
+    let name = &vdisk.name;
+    if let Some(orphan) = view.orphans.values().find(|orphan| orphan.vdisk == *name) {
+        let why = format!("server {} keeps discarded changes of it, {}", orphan.server, orphan.draft);
+        return Err(in_use(name, why, "`headwater orphan list` shows them; restore or delete them first"));
+    }
+    for draft in view.drafts.values().filter(|draft| draft.vdisk == *name) {
+        if draft.holder.is_some() || draft.dirty.is_some() {
+            let number = draft.number;
+            let why = format!("version {number} is being written, or has changes that no checkpoint has");
+            let hint = format!("`headwater version show {name} {number}` says where");
+            return Err(in_use(name, why, &hint));
+        }
+        change.unchanged(Key::Draft(name.clone(), draft.number), draft);
+        change.delete(Key::Draft(name.clone(), draft.number));
+    }
+    Ok(())
 }
 
 fn in_use(name: &Name, why: String, hint: &str) -> Refusal {

@@ -1,7 +1,20 @@
-//! The life of versions.
+//! The life of versions: made, promoted, reverted, pinned, merged, branched, retired, deleted.
 //!
-//! [`super::draft`] has what is before the seal.
+//! [`super::draft`] has what is before the seal, [`super::gate`] what a pending version waits for.
 
+mod branch;
+mod pin;
+mod promote;
+mod remove;
+
+pub use branch::{Branch, branch};
+pub use pin::{Pin, PinScope, pin, unpin};
+pub use promote::{CopyRule, Promote, PromoteTo, Revert, Seen, When, promote, revert};
+pub use remove::{delete, retire};
+
+pub(super) use promote::put_in_production;
+
+use super::draft::write_version;
 use crate::change::{Change, Refusal, RefusalKind};
 use crate::draft::{Draft, Epoch};
 use crate::event::{EventKind, NewEvent};
@@ -12,8 +25,10 @@ use crate::vdisk::{VDisk, Version, VersionState};
 use crate::view::{FarmView, Stored};
 use model::{AccessMode, Name, VersionNumber};
 
-/// The most versions of a vDisk: each has its files in every store, and its lines in every list.
-pub const MAX_VERSIONS: usize = 200;
+/// The most versions of a vDisk: all of them go in one transaction, which has a limit.
+pub const MAX_VERSIONS: usize = 100;
+/// The most drafts of a vDisk: one for each person who works on it, by eye.
+pub const MAX_DRAFTS: usize = 16;
 /// The longest comment in bytes.
 pub const MAX_COMMENT: usize = 1000;
 
@@ -39,6 +54,13 @@ pub fn create(view: &FarmView, command: CreateVersion, stamp: &Stamp) -> Result<
             RefusalKind::Limit,
             format!("vDisk {name} has {MAX_VERSIONS} versions, which is the limit"),
             format!("delete old ones: `headwater version list {name}`, `headwater version delete {name} N`"),
+        ));
+    }
+    if view.drafts.values().filter(|draft| draft.vdisk == name).count() >= MAX_DRAFTS {
+        return Err(Refusal::new(
+            RefusalKind::Limit,
+            format!("vDisk {name} has {MAX_DRAFTS} drafts, which is the limit"),
+            format!("seal or delete some: `headwater version list {name}` shows them"),
         ));
     }
     let mut change = Change::default();
@@ -79,6 +101,59 @@ pub fn create(view: &FarmView, command: CreateVersion, stamp: &Stamp) -> Result<
         format!("{} made version {number} of vDisk {name} from version {}", stamp.by, parent.number);
     change.event(NewEvent::new(EventKind::VersionCreated, &name, message));
     Ok(change)
+}
+
+/// Changes what is said about a version.
+pub fn comment(
+    view: &FarmView,
+    vdisk: &Name,
+    number: VersionNumber,
+    comment: String,
+    stamp: &Stamp,
+) -> Result<Change, Refusal> {
+    let version = find(view, vdisk, number)?;
+    check_comment(&comment)?;
+    let mut change = Change::default();
+    let message = format!("{} commented version {number} of vDisk {vdisk}: {comment}", stamp.by);
+    change.event(NewEvent::new(EventKind::VersionCommented, vdisk, message));
+    write_version(&mut change, version, Version { comment, ..version.record.clone() });
+    Ok(change)
+}
+
+/// Makes a version a base: every store rebuilds its files so that they need no ancestor's.
+///
+/// A mark on the version, not a new version: a root names a content, and merging does not change
+/// the content, so a new number would be a second name of the same root, to be tested and promoted
+/// again for nothing. Machines run on: their sessions are bound to the root. What a store does about
+/// the mark (`Store::flatten`) is its own affair, at its own time; nothing travels.
+pub fn merge(view: &FarmView, vdisk: &Name, number: VersionNumber, stamp: &Stamp) -> Result<Change, Refusal> {
+    let version = find(view, vdisk, number)?;
+    sealed(version)?;
+    if let Some(merged) = &version.merged {
+        return Err(Refusal::new(
+            RefusalKind::Exists,
+            format!("version {number} of vDisk {vdisk} is a base already, since {}", merged.at),
+            "there is nothing to do; each store rebuilds its files in the background",
+        ));
+    }
+    let mut change = Change::default();
+    let message = format!("{} made version {number} of vDisk {vdisk} a base", stamp.by);
+    change.event(NewEvent::new(EventKind::VersionMerged, vdisk, message));
+    write_version(&mut change, version, Version { merged: Some(stamp.clone()), ..version.record.clone() });
+    Ok(change)
+}
+
+/// Refuses a draft.
+pub(super) fn sealed(version: &Version) -> Result<(), Refusal> {
+    let Version { vdisk, number, .. } = version;
+    match version.state {
+        VersionState::Sealed => Ok(()),
+        VersionState::Draft => Err(Refusal::new(
+            RefusalKind::Invalid,
+            format!("version {number} of vDisk {vdisk} is not sealed"),
+            format!("shut its machine down, then `headwater version seal {vdisk} {number}`"),
+        )),
+    }
 }
 
 /// The version of a number, or a refusal.
