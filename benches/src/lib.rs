@@ -6,4 +6,6 @@
 pub mod child;
 pub mod nbd;
 pub mod real_image;
+pub mod real_server;
+pub mod rest;
 pub mod version_kill;

@@ -4,7 +4,8 @@
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use headwater_benches::version_kill::{Options, beside_this_program, run};
+use headwater_benches::real_server::beside_this_program;
+use headwater_benches::version_kill::{Options, run};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

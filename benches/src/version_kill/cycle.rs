@@ -1,9 +1,9 @@
 //! The loop that is killed: create, write, flush, checkpoint, seal, promote, read back.
 
 use super::ledger::{BLOCK, Ledger};
-use super::server::Server;
 use super::writer::{Request, Writer};
 use crate::nbd::boot_script::Numbers;
+use crate::real_server::Server;
 use anyhow::{Context, Result, bail, ensure};
 use protocol::nbd::Command;
 use serde_json::Value;

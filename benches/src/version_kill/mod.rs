@@ -7,14 +7,13 @@
 
 pub mod cycle;
 pub mod ledger;
-pub mod server;
 pub mod writer;
 
+use crate::real_server::Server;
 use anyhow::{Context, Result};
 use cycle::{Cycle, Tally, VDISK};
 use ledger::BLOCK;
-use server::Server;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How often and on what.
@@ -104,13 +103,4 @@ fn image(size_bytes: u64) -> Vec<u8> {
         }
     }
     bytes
-}
-
-/// Where a development build or a release puts `headwater`: beside the running program.
-pub fn beside_this_program() -> Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    let found = own.ancestors().skip(1).take(2).map(|folder: &Path| folder.join("headwater"));
-    found.into_iter().find(|path| path.is_file()).context(
-        "there is no headwater beside this program\nhint: cargo build --package headwater (with --release for a release build)",
-    )
 }

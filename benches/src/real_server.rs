@@ -1,4 +1,6 @@
 //! A real `headwater serve`, the command line against it, and the thread that kills it.
+//!
+//! Its ports are free ones of the loopback interface; its files are in one directory.
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -107,9 +109,22 @@ impl Server {
         Ok(String::from_utf8(output.stdout)?)
     }
 
+    /// Its state directory.
+    pub fn state(&self) -> PathBuf {
+        self.directory.join("state")
+    }
+
     /// The directory of its store.
     pub fn store(&self) -> PathBuf {
-        self.directory.join("state/store")
+        self.state().join("store")
+    }
+
+    /// Bytes that it has caused to be written to disks since its start (proc(5), `write_bytes`).
+    pub fn written_bytes(&self) -> Result<u64> {
+        let id = self.child().as_ref().context("the server runs")?.id();
+        let io = fs::read_to_string(format!("/proc/{id}/io"))?;
+        let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+        Ok(line.context("/proc has write_bytes")?.parse()?)
     }
 
     /// The end of its log.
@@ -128,4 +143,13 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Where a development build or a release puts `headwater`: beside the running program.
+pub fn beside_this_program() -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let found = own.ancestors().skip(1).take(2).map(|folder: &Path| folder.join("headwater"));
+    found.into_iter().find(|path| path.is_file()).context(
+        "there is no headwater beside this program\nhint: cargo build --package headwater (with --release for a release build)",
+    )
 }
