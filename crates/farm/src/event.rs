@@ -99,15 +99,29 @@ pub enum Severity {
     Error,
 }
 
+impl Severity {
+    /// The stable text of the severity.
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $variant:ident = $id:literal, $severity:ident;)*) => {
+    ($($(#[doc = $doc:literal])* $variant:ident = $id:literal, $severity:ident;)*) => {
         /// What an event is about; its text is stable, scripts may rely on it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         pub enum EventKind {
-            $($(#[$doc])* #[serde(rename = $id)] $variant,)*
+            $($(#[doc = $doc])* #[serde(rename = $id)] $variant,)*
         }
 
         impl EventKind {
+            /// Every kind, as declared.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
             /// The stable text of the kind.
             pub fn id(self) -> &'static str {
                 match self { $(Self::$variant => $id,)* }
@@ -116,6 +130,11 @@ macro_rules! kinds {
             /// How bad events of the kind are.
             pub fn severity(self) -> Severity {
                 match self { $(Self::$variant => Severity::$severity,)* }
+            }
+
+            /// What the kind means, for people.
+            pub fn about(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),*).trim_ascii(),)* }
             }
         }
     };
@@ -198,6 +217,20 @@ kinds! {
     SessionClosed = "session-closed", Info;
     /// Somebody asked for an export that does not exist.
     UnknownExport = "unknown-export", Warning;
+    /// A store's bytes that nothing needs any more were deleted.
+    StorePruned = "store-pruned", Info;
+    /// A store was read and verified from end to end.
+    StoreScrubbed = "store-scrubbed", Info;
+    /// A stored chunk is not what its name says; it is never served.
+    ChunkQuarantined = "chunk-quarantined", Error;
+    /// A quarantined chunk is whole again.
+    ChunkRepaired = "chunk-repaired", Info;
+    /// A store has less free space than its low watermark.
+    SpaceLow = "space-low", Error;
+    /// A store has more free space than its high watermark again.
+    SpaceRecovered = "space-recovered", Info;
+    /// Somebody used the API without the right token.
+    ApiRefused = "api-refused", Warning;
     /// A part of the server does not work.
     ServiceFailed = "service-failed", Error;
 }

@@ -42,6 +42,8 @@ pub enum Key {
     Doomed(Root),
     /// An [`crate::Event`].
     Event(EventId),
+    /// An [`crate::AuditRecord`].
+    Audit(EventId),
     /// A [`Guard`].
     Guard(Guard),
 }
@@ -82,6 +84,7 @@ impl fmt::Display for Key {
             Self::Pending(mac) => write!(f, "/pending/{mac}"),
             Self::Doomed(root) => write!(f, "/doomed/{root}"),
             Self::Event(id) => write!(f, "/events/{id}"),
+            Self::Audit(id) => write!(f, "/audit/{id}"),
             Self::Guard(Guard::VDisk(name)) => write!(f, "/guards/vdisks/{name}"),
             Self::Guard(Guard::Collection(name)) => write!(f, "/guards/collections/{name}"),
             Self::Guard(Guard::AutoAdd) => f.write_str("/guards/auto-add"),
@@ -121,6 +124,7 @@ fn parse(text: &str) -> Option<Key> {
         ["pending", mac] => Key::Pending(mac.parse().ok()?),
         ["doomed", root] => Key::Doomed(root.parse().ok()?),
         ["events", id] => Key::Event(id.parse().ok()?),
+        ["audit", id] => Key::Audit(id.parse().ok()?),
         ["guards", "vdisks", part] => Key::Guard(Guard::VDisk(name(part)?)),
         ["guards", "collections", part] => Key::Guard(Guard::Collection(name(part)?)),
         ["guards", "auto-add"] => Key::Guard(Guard::AutoAdd),
@@ -151,6 +155,7 @@ mod tests {
             "/pending/52:54:00:12:34:56",
             &format!("/doomed/{}", "0a".repeat(32)),
             "/events/00001763836262123-srv-7",
+            "/audit/00001763836262123-srv-7",
             "/guards/vdisks/a",
             "/guards/collections/a",
             "/guards/auto-add",

@@ -8,6 +8,7 @@
 //! Read next: [`view`] for the snapshot, [`rules`] for the commands, [`rules::boot`] for what a
 //! booting device gets.
 
+pub mod audit;
 pub mod change;
 pub mod collection;
 pub mod device;
@@ -15,12 +16,14 @@ pub mod draft;
 pub mod event;
 pub mod key;
 pub mod record;
+pub mod retention;
 pub mod rules;
 pub mod timestamp;
 pub mod topology;
 pub mod vdisk;
 pub mod view;
 
+pub use audit::{AUDIT_PREFIX, Actor, AuditFilter, AuditId, AuditRecord, AuditResult};
 pub use change::{Change, Expect, Precondition, Refusal, RefusalKind, Write};
 pub use collection::{Collection, Naming, WhenFull, WriteCache};
 pub use device::{Device, DeviceKind, PendingDevice, PendingState};
@@ -28,6 +31,7 @@ pub use draft::{CompleteCopy, Dirty, Draft, Epoch, Holder, Orphan, OrphanId, Orp
 pub use event::{Event, EventId, EventKind, NewEvent, Severity};
 pub use key::{Guard, Key};
 pub use record::{FormatRevision, Record, RecordError};
+pub use retention::Retention;
 pub use rules::boot::{Boot, BootAccess, BootDecision, BootMenu, BootRequest, boot_decision};
 pub use rules::reach::roots_in_use;
 pub use timestamp::{Stamp, Timestamp};

@@ -99,6 +99,8 @@ impl FarmView {
             Key::Pending(mac) => table!(pending, key, mac),
             Key::Doomed(root) => table!(doomed, key, root),
             Key::Event(id) => table!(events, key, id),
+            // No rule decides on them, and there are many.
+            Key::Audit(_) => (),
             Key::Guard(guard) => drop(self.guards.insert(guard, mod_revision)),
         }
         Ok(())
@@ -123,6 +125,7 @@ impl FarmView {
             Key::Pending(mac) => drop(self.pending.remove(&mac)),
             Key::Doomed(root) => drop(self.doomed.remove(&root)),
             Key::Event(id) => drop(self.events.remove(&id)),
+            Key::Audit(_) => (),
             Key::Guard(guard) => drop(self.guards.remove(&guard)),
         }
         Ok(())
