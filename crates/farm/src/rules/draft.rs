@@ -85,6 +85,13 @@ pub fn attach(view: &FarmView, attach: &Attach, now: Timestamp) -> Result<(Chang
     Ok((change, epoch))
 }
 
+/// Whether `server` goes on with the files that it has of this draft, judged by the record as it was
+/// before [`attach`]. If not, it begins above the checkpoint with fresh ones: what lies in its store
+/// under the draft's name was acknowledged to nobody, or is in the checkpoint, or was discarded.
+pub fn resumes(before: &Draft, server: &Name) -> bool {
+    before.dirty.as_ref().is_some_and(|dirty| dirty.server == *server)
+}
+
 /// Notes durably that the server is about to acknowledge bytes; once it is committed, it may.
 ///
 /// Commit the answer also when it writes nothing: its preconditions are the proof that the epoch is

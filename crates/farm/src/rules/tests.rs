@@ -1,25 +1,29 @@
 //! The rules against a database in memory that keeps the same promises as the real one.
 
+mod boot_kinds;
+mod drafts;
+mod orders;
 mod properties;
+mod versions;
 
 use super::boot::{BootDecision, BootRequest, MAX_PENDING, boot_decision};
 use super::collection::{self, CollectionPatch};
 use super::device::{self, AddDevice, DevicePatch};
-use super::draft::{self, Attach, Lease};
+use super::draft::{self, Attach, Content, Lease};
 use super::setup::{ServerStarts, server_starts};
 use super::vdisk::{self, RegisterVDisk};
 use super::version::{self, CreateVersion};
-use super::{pending, setup};
+use super::{copy, pending, setup};
 use crate::change::{Change, Expect, Refusal, RefusalKind, Write};
 use crate::device::DeviceKind;
-use crate::draft::{Epoch, Orphan, OrphanId, OrphanState};
+use crate::draft::{Draft, Epoch, Orphan, OrphanId, OrphanState};
 use crate::event::{EventId, EventKind, NewEvent};
 use crate::record::FormatRevision;
 use crate::timestamp::{Stamp, Timestamp};
-use crate::vdisk::Bootable;
+use crate::vdisk::{Bootable, Version};
 use crate::view::FarmView;
 use model::{DiskSize, MacAddress, Name, Root, VersionNumber};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Records as a database holds them, and the view of them.
 #[derive(Clone, Default)]
@@ -36,6 +40,65 @@ impl Memory {
         let starts = ServerStarts { server: name("hw1"), stores, new_token_hash: Some("00".to_owned()) };
         assert!(memory.commit(server_starts(&memory.view, starts, at(0))));
         memory
+    }
+
+    /// A farm of servers hw1, hw2 and hw3, which all keep vDisk "office", complete on hw1 only.
+    fn of_three() -> Self {
+        let mut memory = Self::new();
+        for server in ["hw2", "hw3"] {
+            let stores = BTreeMap::from([(name("default"), "/srv".to_owned())]);
+            let starts = ServerStarts { server: name(server), stores, new_token_hash: None };
+            assert!(memory.commit(server_starts(&memory.view, starts, at(0))));
+        }
+        memory.import("office", 1);
+        memory
+    }
+
+    /// Makes the next version of "office" from the one in production.
+    fn create(&mut self) -> VersionNumber {
+        let number = self.view.vdisks[&name("office")].next;
+        self.must(version::create(&self.view, create(None), &admin(2)));
+        number
+    }
+
+    /// Makes a version of "office" with this content, sealed on hw1.
+    fn sealed(&mut self, byte: u8) -> VersionNumber {
+        let number = self.create();
+        let lease = self.attach_on("hw1", number.0, None).unwrap();
+        self.must(draft::seal(&self.view, &lease, content(byte), &admin(3)));
+        number
+    }
+
+    /// Takes a draft's lease, or says why not.
+    fn attach_on(&mut self, server: &str, number: u32, device: Option<&str>) -> Result<Lease, Refusal> {
+        let (vdisk, number, server) = (name("office"), VersionNumber(number), name(server));
+        let attach =
+            Attach { vdisk: vdisk.clone(), number, server: server.clone(), device: device.map(name) };
+        let (change, epoch) = draft::attach(&self.view, &attach, at(4))?;
+        assert!(self.commit(change), "nobody got in between");
+        Ok(Lease { vdisk, number, server, epoch })
+    }
+
+    /// Notes that a server has a content completely now.
+    fn hydrate(&mut self, server: &str, byte: u8) {
+        let server = name(server);
+        let mut has: BTreeSet<Root> =
+            self.view.copies.keys().filter(|(_, of)| *of == server).map(|(root, _)| *root).collect();
+        has.insert(Root::from_bytes([byte; 32]));
+        let change = copy::report(&self.view, &server, &has, at(4));
+        assert!(self.commit(change));
+    }
+
+    fn version(&self, number: u32) -> &Version {
+        self.view.version(&name("office"), VersionNumber(number)).expect("the version is there")
+    }
+
+    fn draft(&self, number: u32) -> &Draft {
+        self.view.draft(&name("office"), VersionNumber(number)).expect("the draft is there")
+    }
+
+    fn production(&self) -> u32 {
+        self.view.vdisks[&name("office")].production.unwrap().0
     }
 
     /// Commits a change if what it relied on still holds, as `farm-db` does.
@@ -89,15 +152,6 @@ impl Memory {
         self.must(collection::update(&self.view, &name("default"), patch));
     }
 
-    fn attach(&mut self, number: u32, device: Option<&str>) -> Lease {
-        let (vdisk, number, server) = (name("office"), VersionNumber(number), name("hw1"));
-        let device = device.map(name);
-        let attach = Attach { vdisk: vdisk.clone(), number, server: server.clone(), device };
-        let (change, epoch) = draft::attach(&self.view, &attach, at(4)).unwrap();
-        assert!(self.commit(change), "nobody got in between");
-        Lease { vdisk, number, server, epoch }
-    }
-
     fn boots(&self, mac: MacAddress) -> BootDecision {
         boot_decision(&self.view, &asks(mac), at(3))
     }
@@ -127,6 +181,19 @@ fn image(vdisk: &str, content: u8) -> RegisterVDisk {
         comment: String::new(),
         by: "admin".to_owned(),
     }
+}
+
+fn admin(seconds: u64) -> Stamp {
+    Stamp::new("admin", at(seconds))
+}
+
+fn create(from: Option<u32>) -> CreateVersion {
+    CreateVersion { vdisk: name("office"), from: from.map(VersionNumber), comment: String::new() }
+}
+
+fn content(byte: u8) -> Content {
+    let RegisterVDisk { root, data_bytes, boot, .. } = image("x", byte);
+    Content { root, data_bytes, boot }
 }
 
 fn asks(mac: MacAddress) -> BootRequest {
@@ -439,9 +506,9 @@ fn the_golden_records_are_read_and_written_to_the_byte() {
     memory.add(mac(1), None);
     let BootDecision::Pending { change: Some(change), .. } = memory.boots(mac(2)) else { panic!("it waits") };
     assert!(memory.commit(change));
-    let command = CreateVersion { vdisk: name("office"), from: None, comment: "updates".to_owned() };
-    memory.must(version::create(&memory.view, command, &Stamp::new("admin", at(3))));
-    let lease = memory.attach(2, Some("m-07"));
+    let command = CreateVersion { comment: "updates".to_owned(), ..create(None) };
+    memory.must(version::create(&memory.view, command, &admin(3)));
+    let lease = memory.attach_on("hw1", 2, Some("m-07")).unwrap();
     memory.must(draft::mark_dirty(&memory.view, &lease, at(4)));
     memory.import("old", 0xcd);
     memory.must(vdisk::delete(&memory.view, &name("old"), &[]));

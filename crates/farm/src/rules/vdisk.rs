@@ -151,6 +151,8 @@ pub fn delete(view: &FarmView, name: &Name, sessions: &[String]) -> Result<Chang
     change.delete(Key::Guard(Guard::VDisk(name.clone())));
     for version in view.versions_of(name) {
         change.delete(Key::Version(name.clone(), version.number));
+    }
+    for version in view.versions_of(name) {
         doom(view, &mut change, vdisk, version.root);
     }
     change.event(NewEvent::new(EventKind::VDiskDeleted, name, format!("vDisk {name} was deleted")));
