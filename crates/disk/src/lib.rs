@@ -6,7 +6,9 @@
 pub mod block_io;
 pub mod contract;
 mod delayed;
+mod draft_disk;
 mod failing;
+mod fenced;
 mod file_disk;
 mod mapped_cache;
 mod mapped_file;
@@ -20,7 +22,9 @@ mod version_disk;
 
 pub use block_io::{Access, BlockError, BlockIo, Extent, ExtentKind, Geometry, MappedSlice, Piece};
 pub use delayed::Delayed;
+pub use draft_disk::DraftDisk;
 pub use failing::{Failing, Faults};
+pub use fenced::{Fenced, Switch, WriteGate};
 pub use file_disk::FileDisk;
 pub use mapped_cache::MappedCache;
 pub use mapping::copy_mapped;

@@ -3,22 +3,26 @@
 //! ```text
 //! format            "headwater store, revision 1\n"
 //! lock              held exclusively (flock) by the one process that has the store open
+//! drafts/NAME/      a draft: its head, data and state logs (draft/open.rs)
 //! incoming/         imports under way; removed whole when the store is opened
 //! layers/NAME/      data, present, pages: one layer, complete and immutable
 //! unclaimed/ROOT    record of a version that no farm record names yet
 //! versions/ROOT     record of a version that the farm knows
 //! ```
 
+use crate::draft::DraftName;
 use crate::durable;
+use crate::files::Files;
 use crate::record::{LayerName, VersionRecord};
 use model::Root;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 const FORMAT: &str = "headwater store, revision 1\n";
-const DIRECTORIES: [&str; 4] = ["incoming", "layers", "unclaimed", "versions"];
+const DIRECTORIES: [&str; 5] = ["drafts", "incoming", "layers", "unclaimed", "versions"];
 /// Names that may lie in a store's directory before its format file does, or beside it.
 const OWN_FILES: [&str; 4] = ["format", "format.new", "lock", "lost+found"];
 
@@ -61,6 +65,20 @@ pub enum StoreError {
     /// No version has this root.
     #[error("this store has no version {0}")]
     Missing(Root),
+    /// A draft stands on the version.
+    #[error(
+        "version {root} is needed by the draft {draft}\n\
+         hint: it can be deleted once the draft is sealed, discarded or past its next checkpoint"
+    )]
+    NeededByDraft {
+        /// The version.
+        root: Root,
+        /// The draft.
+        draft: DraftName,
+    },
+    /// The version below a new one has as many layers as a version may have.
+    #[error("version {0} has too many layers for another one above it\nhint: merge its older versions first")]
+    TooManyLayers(Root),
     /// The file system failed.
     #[error("{context}: {source}")]
     Io {
@@ -81,6 +99,7 @@ pub(crate) fn io_error(context: impl Into<String>) -> impl FnOnce(io::Error) -> 
 #[derive(Debug)]
 pub(crate) struct Layout {
     path: PathBuf,
+    files: Arc<dyn Files>,
     _lock: File,
 }
 
@@ -102,22 +121,36 @@ pub(crate) enum Claim {
 
 impl Layout {
     /// Creates or opens the directory, takes the lock and checks the format.
-    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn open(path: &Path, files: Arc<dyn Files>) -> Result<Self, StoreError> {
         fs::create_dir_all(path).map_err(io_error(format!("cannot create {}", path.display())))?;
         let format = read_format(path)?;
         if format.is_none() {
             refuse_foreign(path)?;
         }
         let lock = lock(path)?;
-        let layout = Self { path: path.to_owned(), _lock: lock };
-        if format.is_none() {
-            layout.create()?;
+        let layout = Self { path: path.to_owned(), files, _lock: lock };
+        match format {
+            None => layout.create()?,
+            Some(()) => layout.create_drafts()?,
         }
         Ok(layout)
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The file system that the store is written through.
+    pub(crate) fn files(&self) -> &dyn Files {
+        &*self.files
+    }
+
+    pub(crate) fn drafts(&self) -> PathBuf {
+        self.path.join("drafts")
+    }
+
+    pub(crate) fn draft(&self, name: &DraftName) -> PathBuf {
+        self.drafts().join(name.as_str())
     }
 
     pub(crate) fn incoming(&self) -> PathBuf {
@@ -151,10 +184,20 @@ impl Layout {
             }
             let new = self.path.join("format.new");
             let _ = fs::remove_file(&new);
-            durable::create_file(&new, FORMAT.as_bytes())?;
-            durable::publish(&new, &self.path.join("format"))
+            durable::create_file(self.files(), &new, FORMAT.as_bytes())?;
+            durable::publish(self.files(), &new, &self.path.join("format"))
         };
         make().map_err(io_error(format!("cannot create the store {}", self.path.display())))
+    }
+
+    /// Stores from before there were drafts have no place for them.
+    fn create_drafts(&self) -> Result<(), StoreError> {
+        match fs::create_dir(self.drafts()) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => made
+                .and_then(|()| durable::sync_directory(self.files(), &self.path))
+                .map_err(io_error("cannot make room for drafts in the store")),
+        }
     }
 
     /// Removes what imports left that never finished.

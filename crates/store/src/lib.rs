@@ -11,7 +11,9 @@
 //! Read next: [`store`] for the directory, [`import`] for the way in, [`version`] for reading.
 
 mod aligned;
+pub mod draft;
 mod durable;
+pub mod files;
 pub mod import;
 pub mod layer;
 mod layout;
@@ -21,6 +23,7 @@ mod record;
 pub mod store;
 pub mod version;
 
+pub use draft::{Checkpoint, CheckpointObserver, Draft, DraftError, DraftExtent, DraftName, DraftSummary};
 pub use import::{ImportError, ImportObserver, ImportOptions, ImportProgress, Imported, Quiet};
 pub use layer::Layer;
 pub use layout::StoreError;

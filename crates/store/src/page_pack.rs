@@ -18,7 +18,7 @@ use model::manifest::PAGE_BYTES;
 use model::{Page, PageHash};
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 
 const MAGIC: &[u8; 8] = b"HWPAGES1";
@@ -35,17 +35,17 @@ pub(crate) enum PackError {
 }
 
 /// Writes a pack: pages in any order, each one once.
-pub(crate) struct PagePackWriter {
-    file: BufWriter<File>,
+pub(crate) struct PagePackWriter<W> {
+    output: W,
     index: Vec<PageHash>,
     known: HashMap<PageHash, u32>,
     zero: PageHash,
 }
 
-impl PagePackWriter {
-    pub(crate) fn new(file: File) -> Self {
+impl<W: Write> PagePackWriter<W> {
+    pub(crate) fn new(output: W) -> Self {
         let zero = Page::zero().hash();
-        Self { file: BufWriter::new(file), index: Vec::new(), known: HashMap::new(), zero }
+        Self { output, index: Vec::new(), known: HashMap::new(), zero }
     }
 
     /// Stores `page` unless it is known or all zero, and names it.
@@ -53,23 +53,23 @@ impl PagePackWriter {
         let bytes = page.encode();
         let hash = page.hash();
         if hash != self.zero && !self.known.contains_key(&hash) {
-            self.file.write_all(&bytes)?;
+            self.output.write_all(&bytes)?;
             self.known.insert(hash, self.index.len() as u32);
             self.index.push(hash);
         }
         Ok(hash)
     }
 
-    /// Writes the index and waits until the file is durable.
-    pub(crate) fn finish(mut self) -> io::Result<()> {
+    /// Writes the index; the caller makes the file durable.
+    pub(crate) fn finish(mut self) -> io::Result<W> {
         let mut tail: Vec<u8> = self.index.iter().flat_map(|hash| *hash.as_bytes()).collect();
         tail.extend_from_slice(MAGIC);
         tail.extend_from_slice(&(self.index.len() as u32).to_le_bytes());
         tail.extend_from_slice(&[0; 4]);
         let sum = blake3::derive_key(CONTEXT, &tail);
         tail.extend_from_slice(&sum);
-        self.file.write_all(&tail)?;
-        self.file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+        self.output.write_all(&tail)?;
+        Ok(self.output)
     }
 }
 

@@ -13,6 +13,7 @@
 //! | then | 32 | BLAKE3 derive_key("headwater 2026-11 version record v1", all of the above) |
 
 use model::{Manifest, Root};
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 const MAGIC: &[u8; 8] = b"HWVERSN1";
 const CONTEXT: &str = "headwater 2026-11 version record v1";
@@ -30,6 +31,19 @@ impl LayerName {
     pub(crate) fn new(text: &str) -> Option<Self> {
         let fits = text.len() == LAYER_NAME_BYTES && text.bytes().all(|b| b.is_ascii_alphanumeric());
         fits.then(|| Self(text.to_owned()))
+    }
+
+    /// Sixteen letters and digits that were never chosen before, by all odds.
+    pub(crate) fn random() -> Self {
+        const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+        let words = [RandomState::new().build_hasher().finish(), RandomState::new().build_hasher().finish()];
+        let mut number = u128::from(words[0]) << 64 | u128::from(words[1]);
+        let digit = |_| {
+            let digit = DIGITS[(number % 36) as usize];
+            number /= 36;
+            char::from(digit)
+        };
+        Self((0..LAYER_NAME_BYTES).map(digit).collect())
     }
 
     pub(crate) fn as_str(&self) -> &str {

@@ -4,21 +4,25 @@
 //! and durable, but not yet named by a farm record. The caller commits the record, then claims the
 //! version; at start it deletes the unclaimed versions that no record names.
 
+use crate::draft::Drafts;
 use crate::durable;
+use crate::files::{Files, SystemFiles};
 use crate::layout::{Claim, Found, Layout, StoreError, io_error, used_bytes};
-use crate::record::{LayerName, VersionRecord};
+use crate::record::{LayerName, MAX_LAYERS, VersionRecord};
 use crate::version::{StoredVersion, VersionError};
-use model::Root;
+use model::{Manifest, Root};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 /// One directory of versions; open in one process at a time.
-#[derive(Debug)]
+///
+/// A clone is another handle to the same store; the directory is let go with the last one.
+#[derive(Clone, Debug)]
 pub struct Store {
-    layout: Layout,
-    state: Mutex<State>,
+    layout: Arc<Layout>,
+    state: Arc<Mutex<State>>,
+    drafts: Arc<Drafts>,
 }
 
 #[derive(Debug, Default)]
@@ -51,11 +55,18 @@ impl Store {
     /// Removes what a crash left of imports. Refuses a directory that holds something else, a
     /// format of another revision, and a store that another process has open.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let layout = Layout::open(path)?;
+        Self::open_with(path, Arc::new(SystemFiles))
+    }
+
+    /// Opens a store as [`Store::open`] does, and writes to it through `files`.
+    pub fn open_with(path: &Path, files: Arc<dyn Files>) -> Result<Self, StoreError> {
+        let layout = Layout::open(path, files)?;
         layout.remove_half_imports()?;
         let versions = layout.versions()?;
         layout.remove_orphan_layers(&versions)?;
-        Ok(Self { layout, state: Mutex::new(State { versions, open: HashMap::new() }) })
+        let drafts = Drafts::find(&layout.drafts()).map_err(io_error("cannot list the drafts"))?;
+        let state = Arc::new(Mutex::new(State { versions, open: HashMap::new() }));
+        Ok(Self { layout: Arc::new(layout), state, drafts: Arc::new(drafts) })
     }
 
     /// The store's directory.
@@ -97,7 +108,8 @@ impl Store {
         if found.claim == Claim::Unclaimed {
             let from = self.layout.record(Claim::Unclaimed, root);
             let to = self.layout.record(Claim::Claimed, root);
-            durable::publish(&from, &to).map_err(io_error(format!("cannot claim version {root}")))?;
+            durable::publish(self.files(), &from, &to)
+                .map_err(io_error(format!("cannot claim version {root}")))?;
             found.claim = Claim::Claimed;
         }
         Ok(())
@@ -111,10 +123,14 @@ impl Store {
     pub fn delete(&self, root: &Root) -> Result<Freed, StoreError> {
         let mut state = self.state();
         let found = state.versions.get(root).ok_or(StoreError::Missing(*root))?;
+        if let Some(draft) = self.drafts.that_needs(root) {
+            return Err(StoreError::NeededByDraft { root: *root, draft });
+        }
         let path = self.layout.record(found.claim, root);
         let directory = path.parent().expect("a record lies in a directory");
-        fs::remove_file(&path)
-            .and_then(|()| durable::sync_directory(directory))
+        self.files()
+            .remove_file(&path)
+            .and_then(|()| durable::sync_directory(self.files(), directory))
             .map_err(io_error(format!("cannot delete version {root}")))?;
         state.versions.remove(root);
         state.open.remove(root);
@@ -143,8 +159,35 @@ impl Store {
     /// version is unclaimed afterwards. Answers false, and leaves the staged files where they are,
     /// where the version is there already; one that is damaged is replaced.
     pub(crate) fn publish(&self, staged: &Path, record: VersionRecord) -> Result<bool, StoreError> {
-        let root = record.manifest.root();
+        self.publish_in(&mut self.state(), staged, record)
+    }
+
+    /// Publishes as [`Store::publish`] does a version of the layers of `parent`, whatever they are
+    /// by now, and the staged one above them.
+    pub(crate) fn publish_over(
+        &self,
+        parent: &Root,
+        staged: &Path,
+        name: &LayerName,
+        manifest: Manifest,
+    ) -> Result<bool, StoreError> {
         let mut state = self.state();
+        let below = state.versions.get(parent).and_then(|found| found.record.as_ref().ok());
+        let mut layers = below.ok_or(StoreError::Missing(*parent))?.layers.clone();
+        if layers.len() >= MAX_LAYERS {
+            return Err(StoreError::TooManyLayers(*parent));
+        }
+        layers.push(name.clone());
+        self.publish_in(&mut state, staged, VersionRecord { layers, manifest })
+    }
+
+    fn publish_in(
+        &self,
+        state: &mut State,
+        staged: &Path,
+        record: VersionRecord,
+    ) -> Result<bool, StoreError> {
+        let root = record.manifest.root();
         let found = state.versions.get(&root);
         if found.is_some_and(|found| self.can_be_opened(root, found)) {
             return Ok(false);
@@ -153,15 +196,35 @@ impl Store {
         let context = || io_error(format!("cannot publish version {root}"));
         let name = record.layers.last().expect("a version has a layer");
         let record_path = self.layout.incoming().join(format!("{}.version", name.as_str()));
-        durable::create_file(&record_path, &record.encode()).map_err(context())?;
-        durable::publish(staged, &self.layout.layer(name)).map_err(context())?;
-        durable::publish(&record_path, &self.layout.record(claim, &root)).map_err(context())?;
+        durable::create_file(self.files(), &record_path, &record.encode()).map_err(context())?;
+        durable::publish(self.files(), staged, &self.layout.layer(name)).map_err(context())?;
+        durable::publish(self.files(), &record_path, &self.layout.record(claim, &root)).map_err(context())?;
         let replaced = state.versions.insert(root, Found { claim, record: Ok(record) });
         state.open.remove(&root);
         if replaced.is_some() {
             self.layout.remove_orphan_layers(&state.versions)?;
         }
         Ok(true)
+    }
+
+    /// A name that no layer of this store has.
+    pub(crate) fn new_layer_name(&self) -> LayerName {
+        loop {
+            let name = LayerName::random();
+            if !self.layout.layer(&name).exists() {
+                return name;
+            }
+        }
+    }
+
+    /// The file system that the store is written through.
+    pub(crate) fn files(&self) -> &dyn Files {
+        self.layout.files()
+    }
+
+    /// The drafts that the store has.
+    pub(crate) fn draft_table(&self) -> &Drafts {
+        &self.drafts
     }
 
     fn can_be_opened(&self, root: Root, found: &Found) -> bool {

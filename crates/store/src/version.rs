@@ -190,7 +190,27 @@ impl StoredVersion {
         Ok(())
     }
 
-    fn page(&self, number: usize, chunk: ChunkIndex) -> Result<Arc<Page>, ChunkError> {
+    /// Fills `buffer` from `offset`, inside the disk, without comparing anything with the manifest.
+    pub fn read_unverified(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ChunkError> {
+        let mut rest = buffer;
+        for part in ByteRange::new(offset, rest.len() as u64).by_chunk() {
+            let (piece, after) = rest.split_at_mut(part.len as usize);
+            rest = after;
+            match self.place(part.chunk) {
+                Place::Missing => return Err(ChunkError::Missing(part.chunk.0)),
+                Place::Zero => piece.fill(0),
+                Place::Layer(layer) => {
+                    let file = self.layers[usize::from(layer)].file();
+                    let read = file.read_exact_at(piece, part.chunk.offset() + u64::from(part.within));
+                    read.map_err(|source| ChunkError::Io { chunk: part.chunk.0, source })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The manifest page `number`; an error names `chunk`.
+    pub(crate) fn page(&self, number: usize, chunk: ChunkIndex) -> Result<Arc<Page>, ChunkError> {
         let mut cached = self.pages.lock().expect("no thread panics while it holds the pages");
         if let Some((_, page)) = cached.iter().find(|(cached, _)| *cached == number) {
             return Ok(Arc::clone(page));

@@ -82,10 +82,11 @@ impl Share {
 
     /// The doomed contents that need no more looking after.
     fn settle_with(&self, view: &FarmView) -> Vec<Root> {
+        let of_drafts = self.store.roots_of_drafts();
         for root in self.store.unclaimed() {
             if view.names(root) {
                 logged("claimed", &root, self.store.claim(&root));
-            } else {
+            } else if !of_drafts.contains(&root) {
                 logged("deleted", &root, self.store.delete(&root));
             }
         }

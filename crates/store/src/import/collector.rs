@@ -1,6 +1,7 @@
 //! Puts the hashes of units, which come in any order, together into manifest pages.
 
 use super::pipeline::UNIT_CHUNKS;
+use super::staging::PackFile;
 use crate::page_pack::PagePackWriter;
 use crate::presence::{ChunkState, Presence};
 use model::manifest::{PAGE_CHUNKS, page_count};
@@ -12,7 +13,7 @@ const UNITS_PER_PAGE: u32 = PAGE_CHUNKS / UNIT_CHUNKS;
 
 /// Manifest pages and presence as far as they are known.
 pub(crate) struct Collector {
-    pack: PagePackWriter,
+    pack: PagePackWriter<PackFile>,
     /// Pages of which some units are still out; few, for units are handed out in order.
     open: BTreeMap<u32, OpenPage>,
     done: BTreeMap<u32, PageHash>,
@@ -26,7 +27,7 @@ struct OpenPage {
 }
 
 impl Collector {
-    pub(crate) fn new(pack: PagePackWriter) -> Self {
+    pub(crate) fn new(pack: PagePackWriter<PackFile>) -> Self {
         Self { pack, open: BTreeMap::new(), done: BTreeMap::new(), stored: Vec::new() }
     }
 
@@ -63,7 +64,7 @@ impl Collector {
     pub(crate) fn finish(mut self, size: DiskSize) -> io::Result<(Manifest, Presence)> {
         let open: Vec<u32> = self.open.keys().copied().collect();
         open.into_iter().try_for_each(|number| self.close(number))?;
-        self.pack.finish()?;
+        self.pack.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
         let zero = Page::zero().hash();
         let page = |number: u32| self.done.get(&number).copied().unwrap_or(zero);
         let manifest = Manifest::new(size, (0..page_count(size)).map(page).collect());

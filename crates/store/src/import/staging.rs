@@ -12,7 +12,7 @@ use crate::record::{LAYER_NAME_BYTES, LayerName, VersionRecord};
 use crate::store::Store;
 use model::DiskSize;
 use std::fs::File;
-use std::io;
+use std::io::{self, BufWriter};
 use std::path::Path;
 use tempfile::TempDir;
 
@@ -21,6 +21,9 @@ pub(crate) struct Collected {
     pub(crate) collector: Collector,
     pub(crate) data_bytes: u64,
 }
+
+/// Where an import writes its page pack.
+pub(crate) type PackFile = BufWriter<File>;
 
 /// The directory of an import; removed when it is dropped unpublished.
 pub(crate) struct Staging {
@@ -50,8 +53,9 @@ impl Staging {
     }
 
     /// Begins the layer's page pack.
-    pub(crate) fn page_pack(&self) -> io::Result<PagePackWriter> {
-        Ok(PagePackWriter::new(File::create_new(self.path().join(PAGES_FILE))?))
+    pub(crate) fn page_pack(&self) -> io::Result<PagePackWriter<PackFile>> {
+        let file = File::create_new(self.path().join(PAGES_FILE))?;
+        Ok(PagePackWriter::new(BufWriter::new(file)))
     }
 
     fn path(&self) -> &Path {
@@ -71,8 +75,8 @@ impl Staging {
             self.data.set_len(size.bytes())?;
             self.data.sync()?;
             let (manifest, presence) = collector.finish(size)?;
-            durable::create_file(&self.path().join(PRESENCE_FILE), &presence.encode())?;
-            durable::sync_directory(self.path())?;
+            durable::create_file(store.files(), &self.path().join(PRESENCE_FILE), &presence.encode())?;
+            durable::sync_directory(store.files(), self.path())?;
             Ok(manifest)
         };
         let manifest = settle().map_err(|error| write_error(data_bytes, error))?;
