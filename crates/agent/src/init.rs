@@ -2,17 +2,19 @@
 //!
 //! Runs as PID 1 (`rdinit=/headwater/init`) in the image's unmodified initrd, before anything of
 //! it has run, so that it does not matter whether initramfs-tools, dracut or something else made
-//! it. It leaves the initrd as it found it but for `/dev/nbd0` and a configured network card.
+//! it. It leaves the initrd as it found it but for `/dev/nbd0`, a configured network card and the
+//! hook of [`identity`].
 
 use crate::console;
 use crate::daemon::{Handover, READY};
-use crate::fetch;
 use crate::kernel_parameters::{KernelParameters, LoaderAddress};
 use crate::modules::{self, Modules};
 use crate::netlink::Socket;
 use crate::network::{self, Link, naming};
+use crate::{fetch, identity};
 use anyhow::{Context as _, bail};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use protocol::plan::{DiskPlan, Identity};
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -39,15 +41,16 @@ pub(crate) fn run() -> ! {
     let mounted = mount_kernel_file_systems();
     console::use_kernel_log();
     console::info(format!("agent {} starts", env!("CARGO_PKG_VERSION")));
-    loop {
+    let identity = loop {
         match attach() {
-            Ok(()) => break,
+            Ok(identity) => break identity,
             Err(error) => console::problem(format!("{error:#}")),
         }
         std::thread::sleep(TRY_AGAIN);
-    }
-    if let Err(error) = find_partitions() {
-        console::problem(format!("{error:#}"));
+    };
+    let prepared = identity.as_ref().map_or(Ok(()), identity::prepare);
+    for problem in [find_partitions(), prepared].into_iter().filter_map(Result::err) {
+        console::problem(format!("{problem:#}"));
     }
     for point in mounted.iter().rev() {
         // Detached, because the kernel's log stays open below /dev.
@@ -82,7 +85,8 @@ fn is_mount_point(path: &str) -> bool {
     matches!((device(path), device("/")), (Ok(here), Ok(root)) if here != root)
 }
 
-fn attach() -> anyhow::Result<()> {
+/// Attaches the disk; answers who the device is to be, where that may be written to its disk.
+fn attach() -> anyhow::Result<Option<Identity>> {
     let cmdline = std::fs::read_to_string("/proc/cmdline").context("the kernel command line")?;
     let parameters = KernelParameters::parse(&cmdline)?;
     let mut modules = Modules::read(Path::new("/headwater/modules"));
@@ -90,9 +94,12 @@ fn attach() -> anyhow::Result<()> {
     let mut socket = Socket::route().context("a netlink socket")?;
     let link = find_card(&mut socket, &mut modules, &parameters.address)?;
     open_network(&mut socket, &link, &parameters.address)?;
-    let plan = fetch::plan(&parameters.plan_urls);
-    console::info(format!("this is {}: {} version {}", plan.device, plan.vdisk, plan.version));
-    start_daemon(&Handover { plan, address: parameters.address })
+    let mut plan = fetch::plan(&parameters.plan_urls);
+    let manner = if plan.disk == DiskPlan::Draft { ", to write to it" } else { "" };
+    console::info(format!("this is {}: {} version {}{manner}", plan.device, plan.vdisk, plan.version));
+    let identity = plan.identity.take().filter(|_| plan.disk != DiskPlan::Draft);
+    start_daemon(&Handover { plan, address: parameters.address })?;
+    Ok(identity)
 }
 
 /// Loads drivers until the loader's card is there.
