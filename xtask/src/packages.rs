@@ -51,6 +51,7 @@ const PACKAGES: &[Package] = &[
     package("curl", Purpose::Test, "a TFTP and HTTP client that we did not write"),
     package("cpio", Purpose::Test, "reads the initrds that we write"),
     package("dracut-core", Purpose::Test, "lsinitrd as a second reader of initrds"),
+    package("openssh-client", Purpose::Test, "reads the SSH host keys that we make (ssh-keygen)"),
     package("busybox-static", Purpose::Test, "a user space for small test machines"),
 ];
 

@@ -27,6 +27,8 @@ pub struct CollectionView {
     pub next_name: Option<Name>,
     /// Whether unknown devices are added by themselves.
     pub auto_add: bool,
+    /// Whether its devices get a host name, machine-id and SSH host key of their own at boot.
+    pub identity: bool,
     /// How many devices it has.
     pub devices: u32,
 }
@@ -79,4 +81,7 @@ pub struct PatchCollection {
     /// Whether unknown devices are added by themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto_add: Option<bool>,
+    /// Whether its devices get a host name, machine-id and SSH host key of their own at boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<bool>,
 }

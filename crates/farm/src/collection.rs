@@ -29,6 +29,8 @@ pub struct Collection {
     pub naming: Naming,
     /// Whether an unknown MAC address becomes a device of this collection by itself.
     pub auto_add: bool,
+    /// Whether its devices get a host name, machine-id and SSH host key of their own at boot.
+    pub identity: bool,
     /// When it was made.
     pub created: Timestamp,
 }

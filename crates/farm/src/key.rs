@@ -14,6 +14,8 @@ pub enum Key {
     Farm,
     /// A [`crate::AdminToken`].
     AdminToken,
+    /// The [`crate::IdentitySecret`].
+    IdentitySecret,
     /// A [`crate::Site`].
     Site(Name),
     /// A [`crate::Server`].
@@ -68,6 +70,7 @@ impl fmt::Display for Key {
         match self {
             Self::Farm => f.write_str("/farm"),
             Self::AdminToken => f.write_str("/admin-token"),
+            Self::IdentitySecret => f.write_str("/identity-secret"),
             Self::Site(name) => write!(f, "/sites/{name}"),
             Self::Server(name) => write!(f, "/servers/{name}"),
             Self::Store(name) => write!(f, "/stores/{name}"),
@@ -106,6 +109,7 @@ fn parse(text: &str) -> Option<Key> {
     Some(match parts[..] {
         ["farm"] => Key::Farm,
         ["admin-token"] => Key::AdminToken,
+        ["identity-secret"] => Key::IdentitySecret,
         ["sites", part] => Key::Site(name(part)?),
         ["servers", part] => Key::Server(name(part)?),
         ["stores", part] => Key::Store(name(part)?),
@@ -141,6 +145,7 @@ mod tests {
         for text in [
             "/farm",
             "/admin-token",
+            "/identity-secret",
             "/sites/a",
             "/servers/a",
             "/stores/a",

@@ -6,6 +6,7 @@ pub mod copy;
 pub mod device;
 pub mod draft;
 pub mod gate;
+pub mod identity;
 pub mod orphan;
 pub mod pending;
 pub mod reach;

@@ -4,6 +4,7 @@ use crate::collection::Collection;
 use crate::device::{Device, PendingDevice};
 use crate::draft::{CompleteCopy, Draft, Orphan, OrphanId};
 use crate::event::{Event, EventId};
+use crate::identity::IdentitySecret;
 use crate::key::{Guard, Key};
 use crate::record::{Record, RecordError};
 use crate::topology::{AdminToken, Farm, Server, Site, Store};
@@ -36,6 +37,8 @@ pub struct FarmView {
     pub farm: Option<Stored<Farm>>,
     /// The admin's token.
     pub admin_token: Option<Stored<AdminToken>>,
+    /// What devices' identities are derived from.
+    pub identity_secret: Option<Stored<IdentitySecret>>,
     /// The sites.
     pub sites: BTreeMap<Name, Stored<Site>>,
     /// The servers.
@@ -85,6 +88,7 @@ impl FarmView {
         match key.clone() {
             Key::Farm => self.farm = Some(stored(&key, value, mod_revision)?),
             Key::AdminToken => self.admin_token = Some(stored(&key, value, mod_revision)?),
+            Key::IdentitySecret => self.identity_secret = Some(stored(&key, value, mod_revision)?),
             Key::Site(name) => table!(sites, key, name),
             Key::Server(name) => table!(servers, key, name),
             Key::Store(name) => table!(stores, key, name),
@@ -111,6 +115,7 @@ impl FarmView {
         match key.parse()? {
             Key::Farm => self.farm = None,
             Key::AdminToken => self.admin_token = None,
+            Key::IdentitySecret => self.identity_secret = None,
             Key::Site(name) => drop(self.sites.remove(&name)),
             Key::Server(name) => drop(self.servers.remove(&name)),
             Key::Store(name) => drop(self.stores.remove(&name)),

@@ -36,6 +36,8 @@ pub struct CollectionPatch {
     pub suffix: Option<String>,
     /// Whether unknown devices are added by themselves.
     pub auto_add: Option<bool>,
+    /// Whether devices get an identity of their own at boot.
+    pub identity: Option<bool>,
 }
 
 /// Makes a collection from the usual template and a patch.
@@ -150,6 +152,7 @@ fn apply(collection: &mut Collection, patch: CollectionPatch) {
     set(&mut collection.naming.digits, patch.digits);
     set(&mut collection.naming.suffix, patch.suffix);
     set(&mut collection.auto_add, patch.auto_add);
+    set(&mut collection.identity, patch.identity);
 }
 
 fn check(collection: &Collection) -> Result<(), Refusal> {

@@ -74,6 +74,7 @@ fn default_collection(name: Name, now: Timestamp) -> Collection {
         boot_args: String::new(),
         naming: Naming { prefix: "pc-".to_owned(), digits: 3, suffix: String::new(), next: 1 },
         auto_add: false,
+        identity: true,
         created: now,
     }
 }

@@ -512,6 +512,7 @@ fn the_golden_records_are_read_and_written_to_the_byte() {
     memory.must(draft::mark_dirty(&memory.view, &lease, at(4)));
     memory.import("old", 0xcd);
     memory.must(vdisk::delete(&memory.view, &name("old"), &[]));
+    assert!(memory.commit(super::identity::make_secret(&memory.view, &"5e".repeat(32), at(5))));
     let written = stored_lines(&memory);
     assert_eq!(written, golden, "what is written now:\n{written}");
 }
@@ -563,6 +564,8 @@ fn stored_lines(memory: &Memory) -> String {
     lines.insert("/farm".to_owned(), String::from_utf8(view.farm.as_ref().unwrap().encode()).unwrap());
     let token = view.admin_token.as_ref().unwrap();
     lines.insert("/admin-token".to_owned(), String::from_utf8(token.encode()).unwrap());
+    let secret = view.identity_secret.as_ref().unwrap();
+    lines.insert("/identity-secret".to_owned(), String::from_utf8(secret.encode()).unwrap());
     let id = EventId { at: at(4), server: name("hw1"), count: 7 };
     let event = NewEvent::new(EventKind::DeviceAdded, "pc-001", "device pc-001 was added").at(id.clone());
     lines.insert(crate::key::Key::Event(id).to_string(), String::from_utf8(event.encode()).unwrap());

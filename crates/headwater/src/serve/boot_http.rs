@@ -8,6 +8,7 @@
 
 use super::boot_files::{Bootable, BootableError};
 use super::boot_service::BootService;
+use super::identity::identity_of;
 use super::sessions::{Token, boot_plan};
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
@@ -16,7 +17,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use model::MacAddress;
-use protocol::plan::DeviceReport;
+use protocol::plan::{BootPlan, DeviceReport};
 use serde::Deserialize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -86,7 +87,10 @@ async fn plan(
     service.sessions.step(&token, "plan fetched", SystemTime::now());
     let reached = service.reached(host_of(&headers));
     match boot_plan(&info, &token, &service.settings.server, &reached) {
-        Some(plan) => Json(plan).into_response(),
+        Some(plan) => {
+            let identity = identity_of(&service.farm.view(), &plan.device);
+            Json(BootPlan { identity, ..plan }).into_response()
+        }
         None => unknown_token(),
     }
 }

@@ -85,12 +85,31 @@ fn view_of(state: &AppState, name: &Name) -> Result<CollectionView, ApiError> {
 }
 
 fn patch_of(patch: PatchCollection) -> CollectionPatch {
-    let PatchCollection { vdisk, cache_limit_bytes, when_full, boot_args, prefix, digits, suffix, auto_add } =
-        patch;
+    let PatchCollection {
+        vdisk,
+        cache_limit_bytes,
+        when_full,
+        boot_args,
+        prefix,
+        digits,
+        suffix,
+        auto_add,
+        identity,
+    } = patch;
     let when_full = when_full.map(|when| match when {
         api::WhenFull::RefuseWrites => farm::WhenFull::RefuseWrites,
         api::WhenFull::Reboot => farm::WhenFull::Reboot,
     });
     let vdisks = vdisk.map(Vec::from_iter);
-    CollectionPatch { vdisks, cache_limit_bytes, when_full, boot_args, prefix, digits, suffix, auto_add }
+    CollectionPatch {
+        vdisks,
+        cache_limit_bytes,
+        when_full,
+        boot_args,
+        prefix,
+        digits,
+        suffix,
+        auto_add,
+        identity,
+    }
 }

@@ -17,6 +17,7 @@ mod events;
 mod exports;
 mod farm;
 mod http;
+mod identity;
 mod imports;
 mod jobs;
 mod listen_error;

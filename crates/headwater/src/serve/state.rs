@@ -6,6 +6,7 @@ use super::boot_steps::BootSteps;
 use super::disks::Disks;
 use super::exports::Exports;
 use super::farm::FarmHandle;
+use super::identity;
 use super::jobs::Jobs;
 use super::services::{Behind, Services, read_loaders};
 use super::sessions::Sessions;
@@ -68,6 +69,7 @@ pub(super) async fn start(config: Config, listeners: Listeners, shutdown: Shutdo
     let server = config.server.name.clone();
     let farm = FarmHandle::start(Arc::new(db), server.clone(), shutdown.clone()).await?;
     write_setup(&farm, &config).await?;
+    identity::make_farm_secret(&farm).await?;
     let stores = open_stores(&config, &farm).await?;
     let boot = boot_service(&config, &farm, &stores, &listeners)?;
     let behind = Behind {

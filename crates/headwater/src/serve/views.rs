@@ -71,6 +71,7 @@ pub(super) fn collection(view: &FarmView, collection: &Collection) -> Collection
         suffix: naming.suffix.clone(),
         next_name: naming.name(naming.next),
         auto_add: collection.auto_add,
+        identity: collection.identity,
         devices: count(devices),
     }
 }

@@ -75,6 +75,9 @@ pub(crate) struct Template {
     /// Whether unknown machines become devices of this collection by themselves
     #[arg(long, value_enum)]
     auto_add: Option<Switch>,
+    /// Whether its machines get a host name, machine-id and SSH host key of their own at boot
+    #[arg(long, value_enum)]
+    identity: Option<Switch>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -105,6 +108,7 @@ impl From<Template> for PatchCollection {
             digits: template.digits,
             suffix: template.suffix,
             auto_add: template.auto_add.map(|switch| switch == Switch::On),
+            identity: template.identity.map(|switch| switch == Switch::On),
         }
     }
 }
@@ -163,6 +167,7 @@ fn show(context: &Context, collection: &CollectionView) -> anyhow::Result<()> {
             ("boot args", collection.boot_args.clone()),
             ("next name", or_dash(collection.next_name.as_ref())),
             ("auto-add", on_off(collection.auto_add).to_owned()),
+            ("identity", on_off(collection.identity).to_owned()),
         ]
     })
 }
