@@ -15,6 +15,7 @@ pub use url::{HttpUrl, InvalidUrl};
 use minijinja::{Environment, context};
 use model::{MacAddress, Name, VersionNumber};
 use std::fmt;
+use std::time::Duration;
 
 /// What iPXE calls the initrd; on UEFI the kernel's stub asks for it by this name.
 const INITRD_NAME: &str = "headwater.img";
@@ -80,6 +81,16 @@ impl DeviceScript {
             },
         )
     }
+}
+
+/// The script for a device that may choose among `vdisks`, which are not empty: shows them, takes
+/// the first after `timeout`, and asks `script` again with `&vdisk=` and the choice. `script` must
+/// have a query already.
+pub fn menu_script(device: &Name, vdisks: &[Name], timeout: Duration, script: &HttpUrl) -> String {
+    assert!(!vdisks.is_empty(), "a menu has entries");
+    let entries: Vec<String> = vdisks.iter().map(Name::to_string).collect();
+    let (device, script) = (device.to_string(), script.to_string());
+    render(templates::MENU, context! { device, entries, timeout_s => timeout.as_secs(), script })
 }
 
 /// The script for a device that an admin has yet to accept: says so, waits, asks again.

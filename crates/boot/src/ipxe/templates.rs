@@ -20,6 +20,23 @@ sleep 10
 reboot
 ";
 
+/// A device that may choose what it boots. Whoever leaves the menu gets the default, as whoever
+/// does not touch it: a machine in a rack must not wait for a key that was pressed by accident.
+pub(super) const MENU: &str = r"#!ipxe
+:menu
+menu Headwater: what shall {{ device }} start?
+{% for entry in entries %}
+item {% if loop.index < 10 %}--key {{ loop.index }} {% endif %}{{ entry }} {{ loop.index }}. {{ entry }}{% if loop.first %} (in {{ timeout_s }} seconds){% endif %}
+
+{% endfor %}
+choose --default {{ entries[0] }} --timeout {{ timeout_s * 1000 }} vdisk || set vdisk {{ entries[0] }}
+echo Headwater: {{ device }} starts ${vdisk}
+chain --timeout 10000 --replace --autofree {{ script }}&vdisk=${vdisk} ||
+echo Headwater: no answer; trying again in 5 seconds
+sleep 5
+goto menu
+";
+
 /// A device that waits for an admin.
 pub(super) const PENDING: &str = r"#!ipxe
 echo Headwater: this device ({{ mac }}) is not known yet and waits to be accepted.

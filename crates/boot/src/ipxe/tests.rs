@@ -41,6 +41,19 @@ fn a_device_tries_every_server_in_turn() {
 }
 
 #[test]
+fn a_device_with_several_vdisks_may_choose() {
+    let vdisks = ["debian", "win11"].map(|name| name.parse().unwrap());
+    let script = url(1, "/boot/v1/script?mac=52:54:00:12:34:56");
+    let text = menu_script(&"pc-1".parse().unwrap(), &vdisks, Duration::from_secs(10), &script);
+    let menu = "menu Headwater: what shall pc-1 start?\n\
+        item --key 1 debian 1. debian (in 10 seconds)\n\
+        item --key 2 win11 2. win11\n\
+        choose --default debian --timeout 10000 vdisk || set vdisk debian\n";
+    assert!(text.contains(menu), "{text}");
+    assert!(text.contains("/boot/v1/script?mac=52:54:00:12:34:56&vdisk=${vdisk} ||\n"), "{text}");
+}
+
+#[test]
 fn a_waiting_device_asks_again() {
     let mac = "52:54:00:12:34:56".parse().unwrap();
     let text = pending_script(mac, &url(1, "/boot/v1/script?mac=52:54:00:12:34:56"));

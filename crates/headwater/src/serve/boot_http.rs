@@ -7,7 +7,7 @@
 //! Read next: `sessions.rs` for the table, `boot_files.rs` for where kernels come from.
 
 use super::boot_files::{Bootable, BootableError};
-use super::boot_service::BootService;
+use super::boot_service::{BootService, ScriptRequest};
 use super::identity::identity_of;
 use super::sessions::{Token, boot_plan};
 use axum::body::Body;
@@ -16,7 +16,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use model::MacAddress;
+use model::{MacAddress, Name};
 use protocol::plan::{BootPlan, DeviceReport};
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -43,6 +43,8 @@ pub(crate) fn router(service: Arc<BootService>) -> Router {
 #[derive(Deserialize)]
 struct ScriptQuery {
     mac: Option<String>,
+    /// What was chosen in the boot menu.
+    vdisk: Option<String>,
 }
 
 /// Answers an iPXE script, always with status 200: iPXE shows nothing of an error page, so what
@@ -53,10 +55,16 @@ async fn script(
     headers: HeaderMap,
 ) -> Response {
     let reached = service.reached(host_of(&headers));
-    let text = match query.mac.as_deref().map(str::parse::<MacAddress>) {
-        None => service.chain_script(&reached),
-        Some(Err(error)) => boot::ipxe::error_script(&error.to_string()),
-        Some(Ok(mac)) => service.script(mac, &reached, SystemTime::now()).await,
+    let mac = query.mac.as_deref().map(str::parse::<MacAddress>);
+    let chosen = query.vdisk.as_deref().map(str::parse::<Name>).transpose();
+    let text = match (mac, chosen) {
+        (None, _) => service.chain_script(&reached),
+        (Some(Err(error)), _) => boot::ipxe::error_script(&error.to_string()),
+        (_, Err(error)) => boot::ipxe::error_script(&error.to_string()),
+        (Some(Ok(mac)), Ok(chosen)) => {
+            let asked = ScriptRequest { mac, chosen, now: SystemTime::now() };
+            service.script(asked, &reached).await
+        }
     };
     ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
 }

@@ -9,7 +9,9 @@ use super::disks::{DiskError, Disks};
 use super::farm::FarmHandle;
 use super::reached::Reached;
 use super::sessions::{Holder, OpenError, SessionInfo, SessionSpec, Sessions, Token};
-use boot::ipxe::{BootSource, DeviceScript, HttpUrl, KernelArg, chain_script, error_script, pending_script};
+use boot::ipxe::{
+    BootSource, DeviceScript, HttpUrl, KernelArg, chain_script, error_script, menu_script, pending_script,
+};
 use boot::loaders::Loaders;
 use disk::BlockIo;
 use farm::{Boot, BootAccess, BootDecision, EventKind, NewEvent, WriteCache};
@@ -44,6 +46,16 @@ pub(crate) struct BootService {
     pub(crate) loaders: Arc<Loaders>,
 }
 
+/// What a machine's loader asks for.
+pub(crate) struct ScriptRequest {
+    /// The machine's address.
+    pub(crate) mac: MacAddress,
+    /// What was chosen in its menu, if it was shown one.
+    pub(crate) chosen: Option<Name>,
+    /// When it asked.
+    pub(crate) now: SystemTime,
+}
+
 /// Why a device that the rules let boot gets no script.
 #[derive(Debug, thiserror::Error)]
 enum ScriptError {
@@ -71,17 +83,14 @@ impl BootService {
         chain_script(&[url(reached, "/boot/v1/script".to_owned())])
     }
 
-    /// The script of the machine with `mac`: it boots, waits to be accepted, or is told why not.
-    pub(crate) async fn script(&self, mac: MacAddress, reached: &Reached, now: SystemTime) -> String {
-        let decided = match self.farm.boot_decision(mac, None).await {
-            Ok(BootDecision::Menu(menu)) => self.farm.boot_decision(mac, menu.vdisks.first().cloned()).await,
-            decided => decided,
-        };
-        match decided {
+    /// The script of a machine: it boots, chooses, waits to be accepted, or is told why not.
+    pub(crate) async fn script(&self, asked: ScriptRequest, reached: &Reached) -> String {
+        let ScriptRequest { mac, chosen, now } = asked;
+        let again = || url(reached, format!("/boot/v1/script?mac={mac}"));
+        match self.farm.boot_decision(mac, chosen).await {
             Ok(BootDecision::Boot(boot)) => self.boot_script(*boot, reached, now).await,
-            Ok(BootDecision::Pending { .. } | BootDecision::AutoAdd(_) | BootDecision::Menu(_)) => {
-                pending_script(mac, &url(reached, format!("/boot/v1/script?mac={mac}")))
-            }
+            Ok(BootDecision::Menu(menu)) => menu_script(&menu.device, &menu.vdisks, menu.timeout, &again()),
+            Ok(BootDecision::Pending { .. } | BootDecision::AutoAdd(_)) => pending_script(mac, &again()),
             Ok(BootDecision::Refuse { reason }) => self.refuse(mac.to_string(), &reason),
             Err(error) => self.refuse(mac.to_string(), &error.to_string()),
         }
