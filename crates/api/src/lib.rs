@@ -11,6 +11,7 @@ pub mod device;
 pub mod endpoint;
 pub mod error;
 pub mod event;
+pub mod hook;
 pub mod job;
 pub mod openapi;
 pub mod paths;
@@ -23,6 +24,7 @@ pub use device::{AcceptPending, DeviceView, NewDevice, PatchDevice, PendingView}
 pub use endpoint::{Endpoint, Method};
 pub use error::ErrorBody;
 pub use event::{EventView, EventsQuery};
+pub use hook::HookView;
 pub use job::{JobKind, JobState, JobView};
 pub use server::{ServerView, StatusView, StoreView};
 pub use session::{NewSession, OpenedSession, SessionView, TimelineStep, WriteCacheView};

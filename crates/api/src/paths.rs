@@ -15,6 +15,8 @@ pub const VDISK: &str = "/v1/vdisks/{name}";
 pub const VDISK_CONTENT: &str = "/v1/vdisks/{name}/content";
 /// POST [`crate::ExportVDisk`]: a [`crate::JobView`].
 pub const VDISK_EXPORT: &str = "/v1/vdisks/{name}/export";
+/// GET: list of [`crate::HookView`].
+pub const HOOKS: &str = "/v1/hooks";
 /// GET: list of [`crate::JobView`], newest last.
 pub const JOBS: &str = "/v1/jobs";
 /// GET: [`crate::JobView`]. DELETE: cancels it.

@@ -25,6 +25,7 @@ pub(crate) struct Config {
     pub(crate) dhcp: DhcpConfig,
     pub(crate) tftp: TftpConfig,
     pub(crate) boot: BootConfig,
+    pub(crate) hooks: HooksConfig,
 }
 
 /// `[server]`
@@ -116,6 +117,14 @@ pub(crate) struct BootConfig {
     pub(crate) extra_args: String,
 }
 
+/// `[hooks]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct HooksConfig {
+    pub(crate) dir: PathBuf,
+    pub(crate) timeout_s: u32,
+}
+
 /// Why a configuration is not used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
@@ -182,6 +191,13 @@ impl Default for TftpConfig {
 impl Default for BootConfig {
     fn default() -> Self {
         Self { loader_dir: "/usr/lib/ipxe".into(), agent: None, extra_args: String::new() }
+    }
+}
+
+impl Default for HooksConfig {
+    fn default() -> Self {
+        // Longer than a package manager needs inside an image, by eye.
+        Self { dir: "/etc/headwater/hooks".into(), timeout_s: 1800 }
     }
 }
 

@@ -72,6 +72,9 @@ enum Command {
     /// Where the vDisks lie
     #[command(subcommand)]
     Store(commands::store::Store),
+    /// What runs against a draft before it is sealed
+    #[command(subcommand)]
+    Hook(commands::hook::Hook),
     /// What happened in the farm
     Events(commands::events::Events),
     /// How the server and the farm stand
@@ -121,6 +124,7 @@ fn run(global: Global, command: Command) -> anyhow::Result<()> {
         Command::Session(session) => block_on(session.run(&context()?)),
         Command::Server(server) => block_on(server.run(&context()?)),
         Command::Store(store) => block_on(store.run(&context()?)),
+        Command::Hook(hook) => block_on(hook.run(&context()?)),
         Command::Events(events) => block_on(events.run(&context()?)),
         Command::Status => block_on(commands::status::run(&context()?)),
         Command::Openapi => commands::openapi::run(),

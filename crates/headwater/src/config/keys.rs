@@ -77,6 +77,12 @@ pub(crate) const KEYS: &[KeyDoc] = &[
         "The agent that is put into the devices' initrds.\nDefault: headwater-agent beside this program, then in /usr/lib/headwater.",
     ),
     key("boot.extra_args", "\"\"", "Kernel parameters for every device, such as \"console=ttyS0\"."),
+    key(
+        "hooks.dir",
+        "\"/etc/headwater/hooks\"",
+        "Programs that may be run against a draft before it is sealed; need not exist.\nOnly root or the server's user may be able to write there.",
+    ),
+    key("hooks.timeout_s", "1800", "How long one hook may take, in seconds, before it is stopped."),
 ];
 
 /// The first key of a file that is not in [`KEYS`]; a section counts as a key.

@@ -16,6 +16,9 @@ mod disks;
 mod events;
 mod exports;
 mod farm;
+mod hook_routes;
+#[cfg_attr(not(test), expect(dead_code, reason = "seals run them as soon as there are drafts"))]
+mod hooks;
 mod http;
 mod identity;
 mod imports;

@@ -6,6 +6,7 @@ use super::boot_steps::BootSteps;
 use super::disks::Disks;
 use super::exports::Exports;
 use super::farm::FarmHandle;
+use super::hooks::Hooks;
 use super::identity;
 use super::jobs::Jobs;
 use super::services::{Behind, Services, read_loaders};
@@ -44,6 +45,7 @@ pub(crate) struct AppState {
     pub(crate) farm: Arc<FarmHandle>,
     pub(crate) stores: Stores,
     pub(crate) boot: Arc<BootService>,
+    pub(crate) hooks: Hooks,
     /// None once the stop has begun.
     pub(super) services: Mutex<Option<Services>>,
     pub(crate) jobs: Arc<Jobs>,
@@ -84,6 +86,7 @@ pub(super) async fn start(config: Config, listeners: Listeners, shutdown: Shutdo
         farm,
         stores,
         boot,
+        hooks: Hooks::new(config.hooks.dir.clone(), Duration::from_secs(config.hooks.timeout_s.into())),
         services: Mutex::new(Some(services)),
         jobs: Arc::new(Jobs::default()),
         shutdown,

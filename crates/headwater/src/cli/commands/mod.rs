@@ -4,6 +4,7 @@ pub(crate) mod collection;
 pub(crate) mod config;
 pub(crate) mod device;
 pub(crate) mod events;
+pub(crate) mod hook;
 pub(crate) mod openapi;
 pub(crate) mod pending;
 pub(crate) mod serve;
