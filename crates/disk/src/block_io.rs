@@ -5,6 +5,7 @@
 //! never blocks; [`BlockIo::read_at`] may block and runs on a pool thread.
 
 use model::ByteRange;
+use std::os::fd::RawFd;
 
 /// Size and abilities of a disk; constant while it is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +69,9 @@ pub struct MappedSlice {
     pub len: u32,
     /// Where in the disk the bytes are.
     pub disk_offset: u64,
+    /// The file that has the same bytes at the same offset, where sending them from it
+    /// (`sendfile`) is cheaper than from the mapping; valid for as long as the address.
+    pub file: Option<RawFd>,
 }
 
 /// Whether a range holds data.

@@ -11,11 +11,16 @@ use rustix::fs::{Advice, fadvise};
 use std::fs::File;
 use std::io;
 use std::num::NonZeroU64;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 /// The most bytes that one hint brings in: what a disk reads in some milliseconds.
 const MAX_PREFETCH_BYTES: u64 = 8 * 1024 * 1024;
+/// From this many bytes on a range is offered as a part of its file: the kernel then hands the
+/// pages on without copying them, and nothing is mapped. Below, one gathered call for many
+/// replies is cheaper, by measurement.
+const FROM_FILE_BYTES: u32 = 128 * 1024;
 
 /// A file of `len` bytes whose offsets are the disk's.
 #[derive(Debug)]
@@ -44,6 +49,7 @@ impl MappedFile {
             address: self.residency.mapping().address_of(offset),
             len,
             disk_offset: offset,
+            file: (len >= FROM_FILE_BYTES).then(|| self.file.as_raw_fd()),
         })
     }
 

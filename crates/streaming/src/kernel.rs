@@ -1,11 +1,11 @@
-//! The gathered send: the only `unsafe` of this crate.
+//! How bytes leave: gathered from memory, or straight from a file. The only `unsafe` of this crate.
 //!
 //! `sendmsg` takes addresses that Rust must not follow (mapped files may shrink under us); the
 //! kernel answers EFAULT where one cannot be read.
 #![expect(unsafe_code, reason = "sendmsg from addresses that must not become references")]
 
 use rustix::io::Errno;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 /// The most pieces that one call takes (UIO_MAXIOV).
 pub(crate) const MAX_PIECES: usize = 1024;
@@ -36,17 +36,49 @@ impl Gather {
     }
 
     /// Sends as much as the socket takes now; EAGAIN where that is nothing.
-    pub(crate) fn send(&mut self, socket: BorrowedFd<'_>) -> Result<usize, Errno> {
+    pub(crate) fn send(&mut self, socket: BorrowedFd<'_>, after: After) -> Result<usize, Errno> {
         // SAFETY: all zeros is a valid msghdr: no name, no pieces, no control data.
         let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
         message.msg_iov = self.pieces.as_mut_ptr();
         message.msg_iovlen = self.pieces.len();
-        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        let more = if after == After::More { libc::MSG_MORE } else { 0 };
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | more;
         // SAFETY: the kernel only reads, and checks every address; the pieces outlive the call.
         let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &message, flags) };
-        usize::try_from(sent).map_err(|_| {
-            let code = std::io::Error::last_os_error().raw_os_error();
-            Errno::from_raw_os_error(code.unwrap_or(libc::EIO))
-        })
+        counted(sent)
     }
+}
+
+/// Whether a send is followed by another one at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// The socket may wait with a packet that is not full.
+    More,
+    /// It is all that there is.
+    Nothing,
+}
+
+/// A range of a file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FileRange {
+    pub(crate) file: RawFd,
+    pub(crate) offset: u64,
+    pub(crate) len: u32,
+}
+
+/// Sends a part of a file without copying it, as much as the socket takes now; EAGAIN where that
+/// is nothing, 0 where the file has ended. The socket must not block.
+pub(crate) fn send_file(socket: BorrowedFd<'_>, range: FileRange) -> Result<usize, Errno> {
+    let mut offset = libc::off_t::try_from(range.offset).map_err(|_| Errno::INVAL)?;
+    // SAFETY: the kernel checks both descriptors and writes only to `offset`, which is ours.
+    let sent = unsafe { libc::sendfile(socket.as_raw_fd(), range.file, &mut offset, range.len as usize) };
+    counted(sent)
+}
+
+/// The result of a call that answers a number of bytes or -1.
+fn counted(result: isize) -> Result<usize, Errno> {
+    usize::try_from(result).map_err(|_| {
+        let code = std::io::Error::last_os_error().raw_os_error();
+        Errno::from_raw_os_error(code.unwrap_or(libc::EIO))
+    })
 }

@@ -22,6 +22,7 @@ mod sessions;
 mod spin;
 mod tls;
 mod worker;
+mod zero_file;
 
 pub use certificate::{CertificateError, tls_config};
 pub use directory::{Export, ExportDirectory, ExportRefusal, Peer, SessionTotals};

@@ -1,6 +1,7 @@
 //! What is still to be sent on a connection, in order, and how it is sent with few calls.
 
-use crate::kernel::Gather;
+use crate::kernel::{After, FileRange, Gather, send_file};
+use crate::zero_file::zero_file;
 use disk::MappedSlice;
 use rustix::io::Errno;
 use std::collections::VecDeque;
@@ -10,6 +11,8 @@ use std::os::fd::BorrowedFd;
 const MAX_SEND_BYTES: usize = 4 << 20;
 /// Heads that were sent are let go of in steps of this many bytes.
 const SENT_HEADS: u64 = 64 * 1024;
+/// From this many zeros on they are sent from a file of zeros, without a copy.
+const FROM_FILE_ZEROES: u32 = 128 * 1024;
 /// The memory that an idle connection keeps for its heads, in bytes.
 const KEPT_HEADS: usize = 4096;
 
@@ -95,27 +98,38 @@ impl Outbox {
 
     /// Sends until nothing is left or the socket is full.
     pub(crate) fn send(&mut self, socket: BorrowedFd<'_>, gather: &mut Gather) -> Sent {
-        while !self.queue.is_empty() {
-            let offered = self.fill(gather);
-            match gather.send(socket) {
+        while let Some(front) = self.queue.front() {
+            let (offered, sent) = match front.in_file() {
+                Some(range) => (range.len as usize, send_file(socket, range)),
+                None => {
+                    let (offered, after) = self.fill(gather);
+                    (offered, gather.send(socket, after))
+                }
+            };
+            match sent {
+                Ok(0) => return self.unreadable(), // a file that has ended too early
                 Ok(sent) => {
                     self.advance(sent);
                     // A short send means a full socket, or a page that is gone: the next call
-                    // tells which. Asking at once where much was taken would only cost a call.
-                    if sent < offered && !self.front_is_in_place() {
+                    // tells which, as soon as epoll finds the socket writable.
+                    if sent < offered {
                         return Sent::Blocked;
                     }
                 }
                 Err(Errno::AGAIN) => return Sent::Blocked,
                 Err(Errno::INTR) => {}
-                Err(Errno::FAULT) => match self.queue.front() {
-                    Some(Segment::InPlace(slice)) => return Sent::Unreadable(*slice),
-                    _ => return Sent::Broken,
-                },
+                Err(Errno::FAULT | Errno::IO) => return self.unreadable(),
                 Err(_) => return Sent::Broken,
             }
         }
         Sent::All
+    }
+
+    fn unreadable(&self) -> Sent {
+        match self.queue.front() {
+            Some(Segment::InPlace(slice)) => Sent::Unreadable(*slice),
+            _ => Sent::Broken,
+        }
     }
 
     /// Puts a copy in the place of the slice that could not be read.
@@ -158,21 +172,21 @@ impl Outbox {
         true
     }
 
-    fn front_is_in_place(&self) -> bool {
-        matches!(self.queue.front(), Some(Segment::InPlace(_)))
-    }
-
-    /// Lists the first pieces for one send and tells how many bytes they have.
-    fn fill(&self, gather: &mut Gather) -> usize {
+    /// Lists the first pieces for one send, up to one that is sent from its file; tells how many
+    /// bytes they have, and whether that one follows.
+    fn fill(&self, gather: &mut Gather) -> (usize, After) {
         gather.clear();
         let mut offered = 0;
         for segment in &self.queue {
+            if segment.in_file().is_some() {
+                return (offered, After::More);
+            }
             if gather.is_full() || offered >= MAX_SEND_BYTES {
                 break;
             }
             offered += self.list(segment, gather);
         }
-        offered
+        (offered, After::Nothing)
     }
 
     fn list(&self, segment: &Segment, gather: &mut Gather) -> usize {
@@ -244,6 +258,18 @@ struct Taken {
 }
 
 impl Segment {
+    /// The part of a file to send it from, where that is how it is sent.
+    #[inline]
+    fn in_file(&self) -> Option<FileRange> {
+        match self {
+            Self::InPlace(MappedSlice { file: Some(file), disk_offset, len, .. }) => {
+                Some(FileRange { file: *file, offset: *disk_offset, len: *len })
+            }
+            Self::Zero(len) if *len >= FROM_FILE_ZEROES => zero_file(*len),
+            _ => None,
+        }
+    }
+
     /// Takes up to `sent` bytes off its beginning.
     fn take(&mut self, sent: usize) -> Taken {
         let (taken, left) = match self {

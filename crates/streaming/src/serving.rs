@@ -222,7 +222,7 @@ fn put_pieces(mut disk_offset: u64, pieces: &[Piece<'_>], outbox: &mut Outbox) {
             // The disk keeps the bytes for as long as we keep the disk (`read_resident`).
             Piece::Memory(bytes) => {
                 let (address, len) = (bytes.as_ptr() as usize, bytes.len() as u32);
-                outbox.in_place(MappedSlice { address, len, disk_offset });
+                outbox.in_place(MappedSlice { address, len, disk_offset, file: None });
             }
         }
         disk_offset += u64::from(piece_len(piece));

@@ -1,8 +1,8 @@
 //! What a well-behaved client sees: bytes, errors by number, order, limits, the end.
 
 use crate::support::*;
-use disk::{BlockError, Delayed, Failing, Faults, FileDisk, MappedCache, MemoryDisk};
-use model::DiskSize;
+use disk::{BlockError, BlockIo, Delayed, Failing, Faults, FileDisk, MappedCache, MemoryDisk, RamCache};
+use model::{ByteRange, DiskSize};
 use protocol::nbd::wire::{command_flag, transmission_flag};
 use protocol::nbd::{Command, ErrorNumber, RequestHeader};
 use std::os::unix::fs::FileExt;
@@ -55,6 +55,26 @@ fn a_batch_of_requests_is_answered_completely_whatever_its_size() {
         let (cookie, answer) = client.next_answer().unwrap();
         let offset = offsets.remove(&cookie).unwrap();
         assert!(answer.bytes == bytes[offset..offset + 65_536]);
+    }
+}
+
+#[test]
+fn long_runs_of_zeros_between_data_are_read_byte_for_byte() {
+    let disk = RamCache::new(MemoryDisk::writable(size(9 * MIB)), 1 << 20);
+    disk.write_zeroes(ByteRange::new(0, 9 * MIB as u64)).unwrap(); // zeros by name, not bytes
+    let mut bytes = vec![0; 9 * MIB];
+    for at in [3 * MIB - 4096, 7 * MIB] {
+        bytes[at..at + 5000].copy_from_slice(&pattern(5000));
+        disk.write_at(at as u64, &bytes[at..at + 5000]).unwrap();
+    }
+    let disks = Arc::new(Disks::one("d", disk));
+    let (_server, address) = start(&disks);
+    for wishes in [SIMPLE, STRUCTURED] {
+        let mut client = connect(address, "d", wishes).unwrap();
+        for (offset, len) in [(0, 9 * MIB), (77, 3 * MIB - 5000), (3 * MIB + 8192, 3 * MIB + 1)] {
+            let read = client.read(offset as u64, len as u32).unwrap();
+            assert!(read == bytes[offset..offset + len], "{len} bytes at {offset}");
+        }
     }
 }
 
