@@ -89,8 +89,8 @@ impl Worker {
             }
             let hot = self.serve_events();
             self.tick();
-            if let Some(slot) = hot
-                && self.spinner.wants_to()
+            if self.spinner.wants_to(hot)
+                && let Some(slot) = hot
             {
                 self.poll(slot);
             }
