@@ -76,7 +76,7 @@ impl BlockIo for VersionDisk {
             let piece = match run.place {
                 Place::Zero => Some(Piece::Zero(len)),
                 Place::Layer(layer) => self.layer(layer).resident(offset, len).map(Piece::Mapped),
-                Place::Missing => None,
+                Place::Missing | Place::Quarantined => None,
             };
             let Some(piece) = piece else {
                 pieces.truncate(before);
@@ -98,6 +98,7 @@ impl BlockIo for VersionDisk {
                 Place::Zero => piece.fill(0),
                 Place::Layer(layer) => self.layer(layer).read_at(run.range.offset, piece)?,
                 Place::Missing => return Err(missing(run.range.offset)),
+                Place::Quarantined => return Err(quarantined(run.range.offset)),
             }
         }
         Ok(())
@@ -148,6 +149,10 @@ impl BlockIo for VersionDisk {
 
 fn missing(offset: u64) -> BlockError {
     BlockError::Io(format!("the chunk at byte {offset} is not on this server"))
+}
+
+fn quarantined(offset: u64) -> BlockError {
+    BlockError::Io(format!("the chunk at byte {offset} is damaged and not repaired yet"))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //! next [`Store::open`] after a kill.
 
 mod collector;
-mod data_file;
+pub(crate) mod data_file;
 mod pipeline;
 mod room;
 mod staging;

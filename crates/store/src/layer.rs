@@ -19,6 +19,7 @@ pub(crate) const PAGES_FILE: &str = "pages";
 /// An open layer; complete and immutable.
 #[derive(Debug)]
 pub struct Layer {
+    name: LayerName,
     path: PathBuf,
     file: File,
     size: DiskSize,
@@ -49,7 +50,7 @@ impl Layer {
             PackError::Io(source) => opening(name, PAGES_FILE, source),
             PackError::Damaged(_) => damaged(name, error.to_string()),
         })?;
-        Ok(Self { path, file, size, pages })
+        Ok(Self { name: name.clone(), path, file, size, pages })
     }
 
     /// Reads which chunks the layer of this directory has.
@@ -77,6 +78,10 @@ impl Layer {
     /// The size of the disk, which is the length of the data file.
     pub fn size(&self) -> DiskSize {
         self.size
+    }
+
+    pub(crate) fn name(&self) -> &LayerName {
+        &self.name
     }
 
     pub(crate) fn pages(&self) -> &PagePack {

@@ -11,21 +11,31 @@
 //! Read next: [`store`] for the directory, [`import`] for the way in, [`version`] for reading.
 
 mod aligned;
+mod bucket;
 pub mod draft;
 mod durable;
 pub mod files;
+pub mod flatten;
 pub mod import;
 pub mod layer;
 mod layout;
 mod page_pack;
 mod presence;
+pub mod prune;
+mod quarantine;
 mod record;
+pub mod scrub;
 pub mod store;
 pub mod version;
+pub mod watermark;
 
 pub use draft::{Checkpoint, CheckpointObserver, Draft, DraftError, DraftExtent, DraftName, DraftSummary};
+pub use flatten::{FlattenError, FlattenObserver, FlattenProgress, Flattened};
 pub use import::{ImportError, ImportObserver, ImportOptions, ImportProgress, Imported, Quiet};
 pub use layer::Layer;
 pub use layout::StoreError;
+pub use prune::{PruneMark, PruneMode, Pruned};
+pub use scrub::{BadChunk, ScrubObserver, ScrubOptions, ScrubProgress, Scrubbed};
 pub use store::{Freed, Space, Store};
 pub use version::{ChunkError, Place, StoredVersion, VersionError};
+pub use watermark::{SpaceState, Watermarks};

@@ -97,6 +97,11 @@ impl PagePack {
         Ok(Self { slots: hashes.zip(0..).collect(), file })
     }
 
+    /// Whether the index names the page.
+    pub(crate) fn has(&self, hash: PageHash) -> bool {
+        self.slots.contains_key(&hash)
+    }
+
     /// Reads and checks the page of this name, or answers none where the pack has no such page.
     pub(crate) fn read(&self, hash: PageHash) -> Result<Option<Page>, PackError> {
         let Some(slot) = self.slots.get(&hash) else { return Ok(None) };

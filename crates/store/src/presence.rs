@@ -87,6 +87,26 @@ impl Presence {
         *byte = *byte & !(3 << shift) | bits << shift;
     }
 
+    /// Writes `value` of the state over each chunk's place in `places`, where there is a value.
+    /// Stretches about which the layer says nothing cost next to nothing: a disk of 1 TiB has
+    /// 16.7 million chunks, and a version has up to a thousand layers.
+    pub(crate) fn lay_over<T: Copy>(&self, places: &mut [T], value: impl Fn(ChunkState) -> Option<T>) {
+        let values = [ChunkState::Absent, ChunkState::Stored, ChunkState::Zero].map(value);
+        for (bytes, places) in self.states.chunks(8).zip(places.chunks_mut(32)) {
+            if bytes.iter().all(|byte| *byte == 0) && values[0].is_none() {
+                continue;
+            }
+            for (byte, places) in bytes.iter().zip(places.chunks_mut(4)) {
+                for (at, place) in places.iter_mut().enumerate() {
+                    // State 3 was refused when the file was read.
+                    if let Some(value) = values[usize::from(byte >> (2 * at) & 3).min(2)] {
+                        *place = value;
+                    }
+                }
+            }
+        }
+    }
+
     /// The bytes described at the top of this file.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![0; file_bytes(self.size)];

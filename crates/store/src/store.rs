@@ -8,6 +8,8 @@ use crate::draft::Drafts;
 use crate::durable;
 use crate::files::{Files, SystemFiles};
 use crate::layout::{Claim, Found, Layout, StoreError, io_error, used_bytes};
+use crate::prune::Arrivals;
+use crate::quarantine::Quarantine;
 use crate::record::{LayerName, MAX_LAYERS, VersionRecord};
 use crate::version::{StoredVersion, VersionError};
 use model::{Manifest, Root};
@@ -25,10 +27,26 @@ pub struct Store {
     drafts: Arc<Drafts>,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    versions: BTreeMap<Root, Found>,
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) versions: BTreeMap<Root, Found>,
     open: HashMap<Root, Weak<StoredVersion>>,
+    /// All open versions, also those whose files were exchanged or deleted since.
+    alive: Vec<Weak<StoredVersion>>,
+    pub(crate) quarantine: Quarantine,
+    pub(crate) arrivals: Arrivals,
+}
+
+impl State {
+    /// The open versions.
+    pub(crate) fn alive(&self) -> impl Iterator<Item = Arc<StoredVersion>> {
+        self.alive.iter().filter_map(Weak::upgrade)
+    }
+
+    /// Has the next [`Store::version`] open the version's files anew.
+    pub(crate) fn forget_open(&mut self, root: &Root) {
+        self.open.remove(root);
+    }
 }
 
 /// What a deletion gave back.
@@ -65,7 +83,10 @@ impl Store {
         let versions = layout.versions()?;
         layout.remove_orphan_layers(&versions)?;
         let drafts = Drafts::find(&layout.drafts()).map_err(io_error("cannot list the drafts"))?;
-        let state = Arc::new(Mutex::new(State { versions, open: HashMap::new() }));
+        let quarantine = Quarantine::open(path, |layer| layout.layer(layer).exists());
+        let quarantine = quarantine.map_err(io_error("cannot read which chunks are damaged"))?;
+        let (open, alive, arrivals) = (HashMap::new(), Vec::new(), Arrivals::default());
+        let state = Arc::new(Mutex::new(State { versions, open, alive, quarantine, arrivals }));
         Ok(Self { layout: Arc::new(layout), state, drafts: Arc::new(drafts) })
     }
 
@@ -96,15 +117,19 @@ impl Store {
             .as_ref()
             .map_err(|reason| VersionError::Corrupt { root: *root, reason: reason.clone() })?;
         let version = Arc::new(StoredVersion::open(&self.layout, *root, record)?);
+        state.quarantine.all().for_each(|(layer, chunk, _)| version.quarantine(layer, chunk));
         state.open.retain(|_, version| version.strong_count() > 0);
+        state.alive.retain(|version| version.strong_count() > 0);
+        state.alive.push(Arc::downgrade(&version));
         state.open.insert(*root, Arc::downgrade(&version));
         Ok(version)
     }
 
     /// Marks a version as known to the farm. Claiming twice is not an error.
     pub fn claim(&self, root: &Root) -> Result<(), StoreError> {
-        let mut state = self.state();
+        let state = &mut *self.state();
         let found = state.versions.get_mut(root).ok_or(StoreError::Missing(*root))?;
+        state.arrivals.claimed(root);
         if found.claim == Claim::Unclaimed {
             let from = self.layout.record(Claim::Unclaimed, root);
             let to = self.layout.record(Claim::Claimed, root);
@@ -189,10 +214,12 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let root = record.manifest.root();
         let found = state.versions.get(&root);
-        if found.is_some_and(|found| self.can_be_opened(root, found)) {
+        let whole = found.is_some_and(|found| self.is_whole(state, root, found));
+        let claim = found.map_or(Claim::Unclaimed, |found| found.claim);
+        state.arrivals.arrived(&root);
+        if whole {
             return Ok(false);
         }
-        let claim = found.map_or(Claim::Unclaimed, |found| found.claim);
         let context = || io_error(format!("cannot publish version {root}"));
         let name = record.layers.last().expect("a version has a layer");
         let record_path = self.layout.incoming().join(format!("{}.version", name.as_str()));
@@ -227,9 +254,14 @@ impl Store {
         &self.drafts
     }
 
-    fn can_be_opened(&self, root: Root, found: &Found) -> bool {
+    /// Whether the version can be opened and has no damaged chunk that is known.
+    fn is_whole(&self, state: &State, root: Root, found: &Found) -> bool {
         let record = found.record.as_ref().ok();
-        record.is_some_and(|record| StoredVersion::open(&self.layout, root, record).is_ok())
+        let open = record.and_then(|record| StoredVersion::open(&self.layout, root, record).ok());
+        open.is_some_and(|version| {
+            state.quarantine.all().for_each(|(layer, chunk, _)| version.quarantine(layer, chunk));
+            version.quarantined().is_empty()
+        })
     }
 
     fn having(&self, claim: Claim) -> Vec<Root> {
@@ -238,7 +270,7 @@ impl Store {
         versions.map(|(root, _)| *root).collect()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no thread panics while it holds the store's state")
     }
 }

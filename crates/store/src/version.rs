@@ -9,13 +9,14 @@ use crate::layer::{Layer, LayerError};
 use crate::layout::Layout;
 use crate::page_pack::PackError;
 use crate::presence::ChunkState;
-use crate::record::VersionRecord;
+use crate::record::{LayerName, VersionRecord};
 use image::{ImageError, ImageReader, Run, RunKind};
 use model::manifest::page_of;
 use model::{ByteRange, CHUNK_SIZE, ChunkHash, ChunkIndex, DiskSize, Manifest, Page, Root};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Pages kept in memory for each open version: 16 of 32 KiB cover 1 GiB of disk, by eye.
@@ -30,6 +31,8 @@ pub enum Place {
     Layer(u16),
     /// Not on this server.
     Missing,
+    /// On this server, and damaged: not to be read until it is repaired.
+    Quarantined,
 }
 
 /// Why a version cannot be opened.
@@ -88,13 +91,18 @@ pub struct StoredVersion {
     root: Root,
     manifest: Manifest,
     layers: Vec<Arc<Layer>>,
-    places: Vec<u16>,
+    /// Changed only by quarantine and repair; who reads sees it at the next look.
+    places: Vec<AtomicU16>,
+    /// Chunks that are not to be read, and the layers where they lie.
+    quarantined: Mutex<BTreeMap<u32, u16>>,
     pages: Mutex<VecDeque<(usize, Arc<Page>)>>,
 }
 
 /// The encodings of [`Place`] in the flat map; a layer is its position + 1.
 const ZERO: u16 = 0;
 const MISSING: u16 = u16::MAX;
+const QUARANTINED: u16 = u16::MAX - 1;
+const NO_PANIC: &str = "no thread panics while it holds the quarantined chunks";
 
 impl StoredVersion {
     /// Opens the layers of `record` and works out where each chunk lies.
@@ -107,17 +115,17 @@ impl StoredVersion {
             let layer = Layer::open(&directory, name, size).map_err(|e| layer_error(root, e))?;
             let presence = Layer::read_presence(&directory, name, size);
             let presence = presence.map_err(|e| layer_error(root, e))?;
-            for (chunk, place) in (0..).zip(places.iter_mut()) {
-                match presence.get(ChunkIndex(chunk)) {
-                    ChunkState::Absent => {}
-                    ChunkState::Stored => *place = position as u16 + 1,
-                    ChunkState::Zero => *place = ZERO,
-                }
-            }
+            presence.lay_over(&mut places, |state| match state {
+                ChunkState::Absent => None,
+                ChunkState::Stored => Some(position as u16 + 1),
+                ChunkState::Zero => Some(ZERO),
+            });
             layers.push(Arc::new(layer));
         }
         let manifest = record.manifest.clone();
-        Ok(Self { root, manifest, layers, places, pages: Mutex::default() })
+        let places = places.into_iter().map(AtomicU16::new).collect();
+        let quarantined = Mutex::default();
+        Ok(Self { root, manifest, layers, places, quarantined, pages: Mutex::default() })
     }
 
     /// The version's name.
@@ -142,17 +150,54 @@ impl StoredVersion {
 
     /// Where `chunk` lies; the chunk is inside the disk. Costs one look into memory.
     pub fn place(&self, chunk: ChunkIndex) -> Place {
-        match self.places[chunk.0 as usize] {
+        match self.places[chunk.0 as usize].load(Ordering::Relaxed) {
             ZERO => Place::Zero,
             MISSING => Place::Missing,
+            QUARANTINED => Place::Quarantined,
             layer => Place::Layer(layer - 1),
         }
     }
 
     /// Bytes of the disk that are stored here, in whole chunks.
     pub fn stored_bytes(&self) -> u64 {
-        let stored = self.places.iter().filter(|place| !matches!(**place, ZERO | MISSING)).count();
+        let places = self.places.iter().map(|place| place.load(Ordering::Relaxed));
+        let stored = places.filter(|place| !matches!(*place, ZERO | MISSING | QUARANTINED)).count();
         stored as u64 * u64::from(CHUNK_SIZE)
+    }
+
+    /// The chunks that are damaged here and not to be read, in disk order.
+    pub fn quarantined(&self) -> Vec<ChunkIndex> {
+        self.quarantined.lock().expect(NO_PANIC).keys().copied().map(ChunkIndex).collect()
+    }
+
+    /// The layer of a chunk that is quarantined.
+    pub(crate) fn quarantined_in(&self, chunk: ChunkIndex) -> Option<u16> {
+        self.quarantined.lock().expect(NO_PANIC).get(&chunk.0).copied()
+    }
+
+    /// Has nobody read `chunk` any more, where it lies in the layer `name`.
+    pub(crate) fn quarantine(&self, name: &LayerName, chunk: ChunkIndex) {
+        let Some(position) = self.position(name) else { return };
+        let Some(place) = self.places.get(chunk.0 as usize) else { return };
+        let mut quarantined = self.quarantined.lock().expect(NO_PANIC);
+        if place.load(Ordering::Relaxed) == position + 1 {
+            quarantined.insert(chunk.0, position);
+            place.store(QUARANTINED, Ordering::Relaxed);
+        }
+    }
+
+    /// Lets `chunk` be read again, where it was quarantined in the layer `name`.
+    pub(crate) fn release(&self, name: &LayerName, chunk: ChunkIndex) {
+        let Some(position) = self.position(name) else { return };
+        let mut quarantined = self.quarantined.lock().expect(NO_PANIC);
+        if quarantined.get(&chunk.0) == Some(&position) {
+            quarantined.remove(&chunk.0);
+            self.places[chunk.0 as usize].store(position + 1, Ordering::Relaxed);
+        }
+    }
+
+    fn position(&self, name: &LayerName) -> Option<u16> {
+        self.layers.iter().position(|layer| layer.name() == name).map(|position| position as u16)
     }
 
     /// What `chunk` must hash to. Reads a page of the manifest from disk where it is not cached.
@@ -180,6 +225,7 @@ impl StoredVersion {
         buffer[len..].fill(0);
         match self.place(chunk) {
             Place::Missing => return Err(ChunkError::Missing(chunk.0)),
+            Place::Quarantined => return Err(quarantined(chunk)),
             Place::Zero => buffer.fill(0),
             Place::Layer(layer) => {
                 let file = self.layers[usize::from(layer)].file();
@@ -198,6 +244,7 @@ impl StoredVersion {
             rest = after;
             match self.place(part.chunk) {
                 Place::Missing => return Err(ChunkError::Missing(part.chunk.0)),
+                Place::Quarantined => return Err(quarantined(part.chunk)),
                 Place::Zero => piece.fill(0),
                 Place::Layer(layer) => {
                     let file = self.layers[usize::from(layer)].file();
@@ -248,7 +295,8 @@ impl ImageReader for StoredVersion {
     }
 
     fn run_at(&self, offset: u64, limit: u64) -> Result<Run, ImageError> {
-        let zero_at = |chunk: u32| self.places.get(chunk as usize).map(|place| *place == ZERO);
+        let zero_at =
+            |chunk: u32| self.places.get(chunk as usize).map(|place| place.load(Ordering::Relaxed) == ZERO);
         let first = ChunkIndex::of_offset(offset).0;
         let kind = zero_at(first);
         let mut end = first + 1;
@@ -283,6 +331,11 @@ impl ImageReader for StoredVersion {
         }
         Ok(())
     }
+}
+
+fn quarantined(chunk: ChunkIndex) -> ChunkError {
+    let reason = "it was found damaged and is not read until it is repaired".into();
+    ChunkError::Corrupt { chunk: chunk.0, reason }
 }
 
 fn chunk_error(error: ChunkError) -> ImageError {
