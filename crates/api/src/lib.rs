@@ -6,6 +6,7 @@
 //!
 //! What it does not do: decide anything. Read next: [`paths`].
 
+pub mod audit;
 pub mod collection;
 pub mod device;
 pub mod endpoint;
@@ -19,6 +20,7 @@ pub mod server;
 pub mod session;
 pub mod vdisk;
 
+pub use audit::{AuditQuery, AuditView};
 pub use collection::{CollectionView, NewCollection, PatchCollection, WhenFull};
 pub use device::{AcceptPending, DeviceView, NewDevice, PatchDevice, PendingView};
 pub use endpoint::{Endpoint, Method};

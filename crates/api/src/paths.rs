@@ -49,6 +49,9 @@ pub const SESSION: &str = "/v1/sessions/{id}";
 /// whose data is one [`crate::EventView`] each, beginning with the present list.
 pub const EVENTS: &str = "/v1/events";
 
+/// GET: list of [`crate::AuditView`], newest first.
+pub const AUDIT: &str = "/v1/audit";
+
 /// Fills the one `{...}` of a path. Names, MAC addresses and ids need no escaping.
 pub fn fill(path: &str, value: impl std::fmt::Display) -> String {
     match (path.find('{'), path.find('}')) {

@@ -4,8 +4,15 @@
 //! a typing error must not silently mean the default. What it does not do: look whether addresses
 //! are free or files exist; that is said when they are used.
 
+mod kept;
 pub(crate) mod keys;
 mod nearest;
+mod reservation;
+mod store;
+
+pub(crate) use kept::{AuditConfig, EventsConfig};
+pub(crate) use reservation::ReservationConfig;
+pub(crate) use store::StoreConfig;
 
 use crate::byte_size::ByteSize;
 use model::Name;
@@ -26,6 +33,8 @@ pub(crate) struct Config {
     pub(crate) tftp: TftpConfig,
     pub(crate) boot: BootConfig,
     pub(crate) hooks: HooksConfig,
+    pub(crate) events: EventsConfig,
+    pub(crate) audit: AuditConfig,
 }
 
 /// `[server]`
@@ -34,13 +43,6 @@ pub(crate) struct Config {
 pub(crate) struct ServerConfig {
     pub(crate) name: Name,
     pub(crate) state_dir: PathBuf,
-}
-
-/// `[[store]]`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct StoreConfig {
-    pub(crate) name: Name,
-    pub(crate) path: PathBuf,
 }
 
 /// `[http]`
@@ -85,6 +87,8 @@ pub(crate) struct DhcpConfig {
     pub(crate) gateway: Option<Ipv4Addr>,
     pub(crate) dns: Vec<Ipv4Addr>,
     pub(crate) lease_s: u32,
+    #[serde(rename = "reservation")]
+    pub(crate) reservations: Vec<ReservationConfig>,
 }
 
 /// What part of DHCP is answered.
@@ -178,6 +182,7 @@ impl Default for DhcpConfig {
             gateway: None,
             dns: Vec::new(),
             lease_s: 3600,
+            reservations: Vec::new(),
         }
     }
 }
@@ -222,7 +227,7 @@ impl Config {
         config.server.state_dir = state_dir.unwrap_or(config.server.state_dir);
         if config.stores.is_empty() {
             let path = config.server.state_dir.join("store");
-            config.stores.push(StoreConfig { name: Name::new("default").expect("a name"), path });
+            config.stores.push(StoreConfig::new(Name::new("default").expect("a name"), path));
         }
         config.check()?;
         Ok(config)
@@ -262,6 +267,10 @@ impl Config {
         if dhcp.pool_start > dhcp.pool_end {
             return contradiction("dhcp.pool_start lies behind dhcp.pool_end", "swap them");
         }
+        reservation::check(dhcp)?;
+        self.events.check()?;
+        self.audit.check()?;
+        self.stores.iter().try_for_each(StoreConfig::check)?;
         let mut names: Vec<&Name> = self.stores.iter().map(|store| &store.name).collect();
         names.sort_unstable();
         match names.windows(2).find(|pair| pair[0] == pair[1]) {

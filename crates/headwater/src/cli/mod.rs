@@ -6,6 +6,7 @@
 pub(crate) mod commands;
 mod job;
 mod output;
+mod since;
 
 use crate::client::{Client, ClientError, Target};
 use clap::{Args, Parser, Subcommand};
@@ -77,6 +78,8 @@ enum Command {
     Hook(commands::hook::Hook),
     /// What happened in the farm
     Events(commands::events::Events),
+    /// Who asked for which change, and how it ended
+    Audit(commands::audit::Audit),
     /// How the server and the farm stand
     Status,
     /// Prints the description of the REST API (OpenAPI 3.1)
@@ -126,6 +129,7 @@ fn run(global: Global, command: Command) -> anyhow::Result<()> {
         Command::Store(store) => block_on(store.run(&context()?)),
         Command::Hook(hook) => block_on(hook.run(&context()?)),
         Command::Events(events) => block_on(events.run(&context()?)),
+        Command::Audit(audit) => block_on(audit.run(&context()?)),
         Command::Status => block_on(commands::status::run(&context()?)),
         Command::Openapi => commands::openapi::run(),
         Command::Lab(lab) => crate::lab::run(&lab),

@@ -18,6 +18,9 @@ const fn key(key: &'static str, example: &'static str, doc: &'static str) -> Key
     KeyDoc { key, doc, example }
 }
 
+/// Sections that may stand several times.
+const REPEATED: [&str; 2] = ["store", "dhcp.reservation"];
+
 /// Every key, in the order in which they are shown.
 pub(crate) const KEYS: &[KeyDoc] = &[
     key("server.name", "\"hw1\"", "This server's name in the farm. Default: the host's name."),
@@ -32,6 +35,14 @@ pub(crate) const KEYS: &[KeyDoc] = &[
         "\"/srv/headwater\"",
         "This server's share of the store: a directory of its own. Default: STATE_DIR/store.",
     ),
+    key("store.scrub_rate", "\"20MiB\"", "How many bytes a second are read to verify what is stored."),
+    key("store.scrub_days", "30", "All of the store is verified once in so many days; 0 = only when asked."),
+    key(
+        "store.space_low_percent",
+        "5",
+        "With less than this part of the file system free, an event says so; 0 = never.",
+    ),
+    key("store.space_high_percent", "10", "With this much free again, another event says so."),
     key("http.listen", "\"0.0.0.0:6900\"", "Where the boot endpoints, the API and the status page listen."),
     key(
         "http.advertise",
@@ -61,6 +72,17 @@ pub(crate) const KEYS: &[KeyDoc] = &[
     key("dhcp.dns", "[]", "The name servers to give; for mode \"full\"."),
     key("dhcp.lease_s", "3600", "How long an address is given for, in seconds; for mode \"full\"."),
     key(
+        "dhcp.reservation.mac",
+        "\"52:54:00:12:34:56\"",
+        "A machine that always gets the same address; for mode \"full\". Repeat [[dhcp.reservation]] for more.",
+    ),
+    key(
+        "dhcp.reservation.address",
+        "\"10.0.0.20\"",
+        "Its address: in the subnet, inside or outside of the pool.",
+    ),
+    key("dhcp.reservation.name", "\"till-1\"", "What people call it; only for them."),
+    key(
         "tftp.enabled",
         "true",
         "Whether boot loaders are served by TFTP. Default: where dhcp.mode is not \"off\".",
@@ -83,22 +105,42 @@ pub(crate) const KEYS: &[KeyDoc] = &[
         "Programs that may be run against a draft before it is sealed; need not exist.\nOnly root or the server's user may be able to write there.",
     ),
     key("hooks.timeout_s", "1800", "How long one hook may take, in seconds, before it is stopped."),
+    key("events.keep_records", "2000", "How many events the farm keeps, 100 to 20000."),
+    key("events.keep_days", "90", "For how many days at most."),
+    key("audit.keep_records", "10000", "How many records of the audit the farm keeps, 100 to 100000."),
+    key("audit.keep_days", "365", "For how many days at most."),
 ];
 
 /// The first key of a file that is not in [`KEYS`]; a section counts as a key.
 pub(super) fn first_unknown(file: &Table) -> Option<String> {
-    file.iter().find_map(|(section, content)| {
-        if !KEYS.iter().any(|known| section_of(known) == section) {
-            return Some(section.clone());
-        }
-        let tables: Vec<&Table> = match content {
-            Value::Table(table) => vec![table],
-            Value::Array(tables) => tables.iter().filter_map(Value::as_table).collect(),
-            _ => return None,
-        };
-        let keys = tables.into_iter().flat_map(Table::keys).map(|key| format!("{section}.{key}"));
-        keys.into_iter().find(|key| !KEYS.iter().any(|known| known.key == key))
-    })
+    file.iter().find_map(|(name, value)| unknown_in(name.clone(), value))
+}
+
+/// The unknown key at or below `path`. What is a section here and no table there is told by the
+/// parser, with its line.
+fn unknown_in(path: String, value: &Value) -> Option<String> {
+    let is_section = KEYS.iter().any(|known| within(known.key, &path));
+    if !is_section {
+        return (!KEYS.iter().any(|known| known.key == path)).then_some(path);
+    }
+    tables_of(value)
+        .into_iter()
+        .flatten()
+        .find_map(|(name, value)| unknown_in(format!("{path}.{name}"), value))
+}
+
+/// Whether a key lies in a section or in one of its sections.
+fn within(key: &str, section: &str) -> bool {
+    key.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'))
+}
+
+/// A section's table, or the tables of one that is repeated.
+fn tables_of(value: &Value) -> Vec<&Table> {
+    match value {
+        Value::Table(table) => vec![table],
+        Value::Array(tables) => tables.iter().filter_map(Value::as_table).collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// What was probably meant by an unknown key.
@@ -116,40 +158,47 @@ pub(super) fn hint(unknown: &str) -> String {
 /// a value are shown as comments.
 pub(super) fn explain(config: &Table) -> String {
     let mut text = String::from("# headwater serve --config THIS\n");
-    let mut section = "";
-    for known in KEYS {
-        let (in_section, name) = known.key.split_once('.').expect("section.key");
-        if in_section != section {
-            section = in_section;
-            let head = if in_section == "store" { "[[store]]" } else { &format!("[{section}]") };
-            writeln!(text, "\n{head}").expect("a string");
-        }
-        known.doc.lines().for_each(|line| writeln!(text, "# {line}").expect("a string"));
-        let value = match config.get(section) {
-            Some(Value::Array(stores)) => stores.first().and_then(|store| store.get(name)),
-            Some(table) => table.get(name),
-            None => None,
-        };
-        match value {
-            Some(value) => writeln!(text, "{name} = {value}"),
-            None => writeln!(text, "# {name} = {}", known.example),
-        }
-        .expect("a string");
-        if known.key == "store.path" {
-            more_stores(&mut text, config);
+    for keys in KEYS.chunk_by(|a, b| parent_of(a.key) == parent_of(b.key)) {
+        let section = parent_of(keys[0].key);
+        let tables = lookup(config, section).map(tables_of).unwrap_or_default();
+        let (open, close) = if REPEATED.contains(&section) { ("[[", "]]") } else { ("[", "]") };
+        let comment = if tables.is_empty() && REPEATED.contains(&section) { "# " } else { "" };
+        write_line(&mut text, format_args!("\n{comment}{open}{section}{close}"));
+        keys.iter().for_each(|known| explain_key(&mut text, known, tables.first().copied()));
+        for more in tables.iter().skip(1) {
+            write_line(&mut text, format_args!("\n{open}{section}{close}"));
+            more.iter().for_each(|(name, value)| write_line(&mut text, format_args!("{name} = {value}")));
         }
     }
     text
 }
 
-fn more_stores(text: &mut String, config: &Table) {
-    let stores = config.get("store").and_then(Value::as_array).into_iter().flatten();
-    for store in stores.skip(1) {
-        writeln!(text, "\n[[store]]").expect("a string");
-        for (name, value) in store.as_table().into_iter().flatten() {
-            writeln!(text, "{name} = {value}").expect("a string");
-        }
+fn explain_key(text: &mut String, known: &KeyDoc, table: Option<&Table>) {
+    known.doc.lines().for_each(|line| write_line(text, format_args!("# {line}")));
+    let name = known.key.rsplit('.').next().expect("split answers at least once");
+    match table.and_then(|table| table.get(name)) {
+        Some(value) => write_line(text, format_args!("{name} = {value}")),
+        None => write_line(text, format_args!("# {name} = {}", known.example)),
     }
+}
+
+fn write_line(text: &mut String, line: std::fmt::Arguments<'_>) {
+    writeln!(text, "{line}").expect("a string");
+}
+
+/// What a dotted path names.
+pub(super) fn lookup<'a>(config: &'a Table, path: &str) -> Option<&'a Value> {
+    let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
+    let value = config.get(first)?;
+    match rest {
+        Some(rest) => lookup(value.as_table()?, rest),
+        None => Some(value),
+    }
+}
+
+/// The section that a key stands in.
+pub(super) fn parent_of(key: &'static str) -> &'static str {
+    key.rsplit_once('.').expect("section.key").0
 }
 
 fn section_of(known: &KeyDoc) -> &'static str {

@@ -3,7 +3,7 @@
 use super::farm::FarmError;
 use api::ErrorBody;
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use farm::{Refusal, RefusalKind};
@@ -79,8 +79,16 @@ impl From<JsonRejection> for ApiError {
     }
 }
 
+impl From<QueryRejection> for ApiError {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::bad_request(rejection.body_text(), "`headwater openapi` lists the fields of each query")
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status, Json(self.body)).into_response()
+        // The audit reads it there.
+        let told = axum::Extension(self.body.clone());
+        (self.status, told, Json(self.body)).into_response()
     }
 }

@@ -3,7 +3,9 @@
 use super::api_error::ApiError;
 use super::routes::Routes;
 use super::state::Shared;
-use super::{collections, devices, events, hook_routes, openapi, pending, session_routes, vdisks, views};
+use super::{
+    audit, collections, devices, events, hook_routes, openapi, pending, session_routes, vdisks, views,
+};
 use api::{Endpoint, JobView, Method, ServerView, StatusView, StoreView, paths};
 use axum::Json;
 use axum::extract::{Path, State};
@@ -36,6 +38,7 @@ pub(super) fn routes() -> Routes {
         session_routes::routes,
         events::routes,
         hook_routes::routes,
+        audit::routes,
     ]
     .into_iter()
     .fold(routes, |routes, add| add(routes))

@@ -6,12 +6,14 @@
 
 mod event_limit;
 mod follow;
+mod notes;
 
+use super::audit::{self, Asked, Entry};
 use super::shutdown::Shutdown;
 use event_limit::EventLimit;
 use farm::{
-    BootDecision, BootRequest, Change, EventId, Expect, FarmView, NewEvent, Precondition, Refusal, Timestamp,
-    Write,
+    Actor, AuditId, AuditRecord, AuditResult, BootDecision, BootRequest, Change, EventId, Expect, FarmView,
+    NewEvent, Precondition, Refusal, Timestamp, Write,
 };
 use farm_db::{Compare, DbError, FarmDb, Op, TxnOutcome};
 use model::{MacAddress, Name};
@@ -22,10 +24,12 @@ use tokio::sync::{mpsc, watch};
 
 /// How often a rule is asked again when others get in between; each try means that another made it.
 const MAX_TRIES: usize = 50;
-/// How many events may wait to be written; beyond it they are only logged.
-const EVENT_QUEUE: usize = 256;
+/// How many events and ends of jobs may wait to be written; beyond it they are only logged.
+const NOTE_QUEUE: usize = 256;
 /// How long a committed change may take to reach the snapshot.
 const FOLLOW_PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) use notes::{Kept, Note};
 
 /// The farm's records, for all of this server.
 pub(crate) struct FarmHandle {
@@ -34,7 +38,8 @@ pub(crate) struct FarmHandle {
     view: RwLock<Arc<FarmView>>,
     applied: watch::Sender<u64>,
     event_count: AtomicU64,
-    events: mpsc::Sender<NewEvent>,
+    notes: mpsc::Sender<Note>,
+    kept: Kept,
     limit: Mutex<EventLimit>,
 }
 
@@ -66,21 +71,24 @@ impl FarmHandle {
     pub(crate) async fn start(
         db: Arc<dyn FarmDb>,
         server: Name,
+        kept: Kept,
         shutdown: Shutdown,
     ) -> anyhow::Result<Arc<Self>> {
         let view = follow::load(db.as_ref()).await?;
-        let (events, queue) = mpsc::channel(EVENT_QUEUE);
+        let (notes, queue) = mpsc::channel(NOTE_QUEUE);
         let handle = Arc::new(Self {
             db,
             server,
             applied: watch::Sender::new(view.revision),
             view: RwLock::new(Arc::new(view)),
             event_count: AtomicU64::new(0),
-            events,
+            notes,
+            kept,
             limit: Mutex::default(),
         });
         tokio::spawn(follow::follow(Arc::clone(&handle)));
-        tokio::spawn(follow::write_events(Arc::clone(&handle), queue, shutdown));
+        tokio::spawn(notes::write(Arc::clone(&handle), queue, shutdown.clone()));
+        tokio::spawn(notes::forget(Arc::clone(&handle), shutdown));
         Ok(handle)
     }
 
@@ -118,7 +126,11 @@ impl FarmHandle {
         let request = BootRequest { mac, server: self.server.clone(), chosen };
         for _ in 0..MAX_TRIES {
             match farm::boot_decision(&self.view(), &request, now()) {
-                BootDecision::AutoAdd(change) => drop(self.commit(change).await?),
+                BootDecision::AutoAdd(change) => {
+                    let actor = Actor::Device(mac);
+                    audit::automatic(self, actor, ("device.auto-add", &mac.to_string()), self.commit(change))
+                        .await?;
+                }
                 BootDecision::Pending { change: Some(change), .. } => drop(self.commit(change).await?),
                 decided => return Ok(decided),
             }
@@ -132,7 +144,7 @@ impl FarmHandle {
             return;
         }
         tracing::info!(kind = event.kind.id(), subject = %event.subject, "{}", event.message);
-        if self.events.try_send(event).is_err() {
+        if self.notes.try_send(Note::Event(event)).is_err() {
             tracing::warn!("too many events at once: the last one is only in this log");
         }
     }
@@ -143,15 +155,41 @@ impl FarmHandle {
         self.db.txn(vec![], ops).await.map(drop)
     }
 
-    /// Commits a change with its events; false where something it relied on has changed.
+    /// Opens an entry of the audit.
+    pub(crate) fn audit(&self, asked: Asked) -> Entry {
+        Entry::new(self.id(now()), asked, self.notes.clone())
+    }
+
+    /// Writes a record of the audit that no change carries.
+    pub(crate) async fn write_audit(&self, id: AuditId, record: &AuditRecord) -> Result<(), DbError> {
+        self.db.txn(vec![], vec![notes::op(id, record)]).await.map(drop)
+    }
+
+    /// Every record of the audit, oldest first.
+    pub(crate) async fn audit_records(&self) -> Result<Vec<(AuditId, AuditRecord)>, DbError> {
+        notes::audit_records(self).await
+    }
+
+    /// A name for an event or a record of the audit that no other has.
+    fn id(&self, at: Timestamp) -> EventId {
+        EventId { at, server: self.server.clone(), count: self.event_count.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// Commits a change with its events and the audit's record; false where something it relied on has changed.
     async fn commit(&self, change: Change) -> Result<bool, FarmError> {
         let Change { preconditions, writes, events } = change;
-        let ops = writes.into_iter().map(op).chain(self.event_ops(events.clone())).collect();
+        let entry = audit::current();
+        let record = entry.as_ref().map(|entry| entry.record(AuditResult::Ok, ""));
+        let record = record.map(|(id, record)| notes::op(id, &record));
+        let ops = writes.into_iter().map(op).chain(self.event_ops(events.clone())).chain(record).collect();
         let outcome = self.db.txn(preconditions.into_iter().map(compare).collect(), ops).await?;
         let (revision, committed) = match outcome {
             TxnOutcome::Committed { revision } => (revision, true),
             TxnOutcome::Conflict { revision, .. } => (revision, false),
         };
+        if let Some(entry) = entry.filter(|_| committed) {
+            entry.is_news(AuditResult::Ok, "");
+        }
         for event in events.iter().filter(|_| committed) {
             tracing::info!(kind = event.kind.id(), subject = %event.subject, "{}", event.message);
         }
@@ -166,8 +204,7 @@ impl FarmHandle {
     fn event_ops(&self, events: Vec<NewEvent>) -> impl Iterator<Item = Op> {
         let at = now();
         events.into_iter().map(move |event| {
-            let count = self.event_count.fetch_add(1, Ordering::Relaxed);
-            let id = EventId { at, server: self.server.clone(), count };
+            let id = self.id(at);
             let value = farm::Record::encode(&event.at(id.clone()));
             Op::Put { key: farm::Key::Event(id).to_string(), value }
         })

@@ -1,5 +1,6 @@
 //! The HTTP listener and its routes.
 
+use super::audit::{self, Actions};
 use super::auth;
 use super::boot_http;
 use super::listen_error::listen_message;
@@ -12,10 +13,11 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Router, middleware};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use tokio::net::TcpListener;
 
 /// The largest JSON body in bytes; images are streamed on a route of their own.
-const MAX_BODY: usize = 256 * 1024;
+pub(super) const MAX_BODY: usize = 256 * 1024;
 
 /// Takes the port, or says who could have it.
 pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener> {
@@ -25,10 +27,12 @@ pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener> {
 
 /// All routes: the API behind its token, the boot endpoints and the status page without one.
 pub(super) fn router(state: &Shared) -> Router {
-    let (api, _) = api_routes::routes().into_parts();
+    let (api, endpoints) = api_routes::routes().into_parts();
+    let audited = (state.clone(), Arc::new(Actions::of(&endpoints)));
     let guarded = api
         .fallback(unknown_path)
         .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn_with_state(audited, audit::record))
         .layer(middleware::from_fn_with_state(state.clone(), auth::require_token));
     Router::new()
         .nest("/v1", guarded)

@@ -5,6 +5,7 @@
 //! what it left.
 
 use super::api_error::ApiError;
+use super::audit;
 use super::farm::FarmError;
 use super::jobs::{Job, Outcome, Step};
 use super::state::{AppState, Shared};
@@ -84,7 +85,7 @@ pub(super) fn start(state: &Shared, import: Import) -> Result<Arc<Job>, ApiError
         return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the server stops", "try again later"));
     }
     let job = state.jobs.begin(JobKind::Import, import.name.as_str())?;
-    tokio::spawn(run(state.clone(), Arc::clone(&job), share, import));
+    audit::spawn(run(state.clone(), Arc::clone(&job), share, import));
     Ok(job)
 }
 

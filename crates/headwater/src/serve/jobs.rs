@@ -3,9 +3,11 @@
 //! Jobs live in memory: what a killed server was doing is undone by the store at the next start.
 
 use super::api_error::{ApiError, split_hint};
+use super::audit::{self, Entry};
 use super::farm::now;
 use api::{ErrorBody, JobKind, JobState, JobView};
 use axum::http::StatusCode;
+use farm::AuditResult;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -39,6 +41,8 @@ pub(crate) struct Job {
     subject: String,
     started_ms: u64,
     cancel: watch::Sender<bool>,
+    /// The request that began it.
+    audit: Option<Arc<Entry>>,
     progress: Mutex<Progress>,
 }
 
@@ -110,6 +114,13 @@ impl Jobs {
     /// Notes how a job ended.
     pub(crate) fn end(&self, job: &Job, outcome: Outcome) {
         tracing::info!(job = job.id, subject = %job.subject, ?outcome, "job ended");
+        if let Some(entry) = &job.audit {
+            match &outcome {
+                Outcome::Done { .. } => entry.end_job(AuditResult::Ok, ""),
+                Outcome::Failed(error) => entry.end_job(AuditResult::Failed, &error.message),
+                Outcome::Cancelled => entry.end_job(AuditResult::Failed, "was cancelled"),
+            }
+        }
         job.lock().ended = Some((now().0, outcome));
         self.running.send_modify(|running| *running -= 1);
         let mut table = self.lock();
@@ -163,7 +174,11 @@ impl Job {
             ended: None,
         };
         let (cancel, progress) = (watch::Sender::new(false), Mutex::new(progress));
-        Self { id, kind, subject, started_ms: now().0, cancel, progress }
+        let audit = audit::current();
+        if let Some(entry) = &audit {
+            entry.begin_job();
+        }
+        Self { id, kind, subject, started_ms: now().0, cancel, audit, progress }
     }
 
     /// Asks the job to stop; it does so in its own time.

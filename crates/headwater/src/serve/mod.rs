@@ -4,6 +4,7 @@
 
 mod api_error;
 mod api_routes;
+mod audit;
 mod auth;
 mod body_reader;
 mod boot_files;

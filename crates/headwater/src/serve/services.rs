@@ -12,7 +12,6 @@ use boot::loaders::Loaders;
 use boot::tftp::{TftpServer, TftpSettings};
 use boot::{BootEvent, BootObserver, BootStep};
 use protocol::dhcp::{BootOffer, ClientKind, DhcpConfig, Loader, Mode, Pool};
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
@@ -164,7 +163,7 @@ fn pool(config: &Config) -> Option<Pool> {
         dns: dhcp.dns.clone(),
         domain: None,
         lease_s: dhcp.lease_s,
-        reservations: BTreeMap::new(),
+        reservations: dhcp.reservations.iter().map(|reserved| (reserved.mac, reserved.address)).collect(),
     })
 }
 

@@ -5,7 +5,7 @@ use super::boot_service::{BootService, BootSettings};
 use super::boot_steps::BootSteps;
 use super::disks::Disks;
 use super::exports::Exports;
-use super::farm::FarmHandle;
+use super::farm::{FarmHandle, Kept};
 use super::hooks::Hooks;
 use super::identity;
 use super::jobs::Jobs;
@@ -69,7 +69,8 @@ pub(super) async fn start(config: Config, listeners: Listeners, shutdown: Shutdo
     let database = state_dir.join(DATABASE_FILE);
     let db = tokio::task::spawn_blocking(move || farm_db::Sqlite::open(&database)).await??;
     let server = config.server.name.clone();
-    let farm = FarmHandle::start(Arc::new(db), server.clone(), shutdown.clone()).await?;
+    let kept = Kept { events: config.events.retention(), audit: config.audit.retention() };
+    let farm = FarmHandle::start(Arc::new(db), server.clone(), kept, shutdown.clone()).await?;
     write_setup(&farm, &config).await?;
     identity::make_farm_secret(&farm).await?;
     let stores = open_stores(&config, &farm).await?;

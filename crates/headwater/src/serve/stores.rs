@@ -38,7 +38,7 @@ impl Stores {
     pub(super) fn open(configs: &[StoreConfig]) -> Result<Self> {
         let first = configs.first().context("there is no store\nhint: add a [[store]] section")?.name.clone();
         let mut shares = BTreeMap::new();
-        for StoreConfig { name, path } in configs {
+        for StoreConfig { name, path, .. } in configs {
             let store = Store::open(path).with_context(|| format!("store {name} cannot be opened"))?;
             let (store, imports) = (Arc::new(store), Arc::new(RwLock::new(())));
             let share = Share { name: name.clone(), path: path.clone(), store, imports };

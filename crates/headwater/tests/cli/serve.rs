@@ -42,7 +42,7 @@ fn devices_are_added_changed_and_removed() {
     home.run(&["vdisk", "import", "office", "a.raw"]);
     home.run(&["device", "assign", "kiosk", "office"]);
     let said = home.refused(&["vdisk", "delete", "office"], 3);
-    assert!(said.contains("devices boot it: kiosk") && said.contains("hint: "), "{said}");
+    assert!(said.contains("devices boot or pin it: kiosk") && said.contains("hint: "), "{said}");
     home.run(&["device", "set", "kiosk", "--name", "till", "--disable"]);
     let shown = home.json(&["device", "show", "till"]);
     assert_eq!((&shown["disabled"], &shown["vdisk"]), (&true.into(), &"office".into()));

@@ -1,16 +1,11 @@
-//! The two tasks behind the snapshot: one applies what the database tells, one writes events.
+//! The task behind the snapshot: it applies what the database tells.
 
-use super::{FarmHandle, Shutdown};
-use farm::{FarmView, NewEvent, RecordError};
-use farm_db::{Change, ChangeKind, ChangeSet, DbError, FarmDb, Op, Watch, WatchError};
+use super::FarmHandle;
+use farm::{FarmView, RecordError};
+use farm_db::{Change, ChangeKind, ChangeSet, DbError, FarmDb, Watch, WatchError};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
 
-/// How many events the farm keeps.
-const KEPT_EVENTS: usize = 2000;
-/// How many events are written, or old ones deleted, in one transaction.
-const EVENT_BATCH: usize = 100;
 /// How long to wait before a lost watch is taken up again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -85,37 +80,4 @@ fn publish(handle: &FarmHandle, view: FarmView) {
     let revision = view.revision;
     *handle.view.write().expect("no holder of this lock panics") = Arc::new(view);
     handle.applied.send_replace(revision);
-}
-
-/// Writes events in batches and deletes the oldest beyond the limit.
-pub(super) async fn write_events(
-    handle: Arc<FarmHandle>,
-    mut queue: mpsc::Receiver<NewEvent>,
-    shutdown: Shutdown,
-) {
-    loop {
-        let mut batch = Vec::new();
-        tokio::select! {
-            received = queue.recv_many(&mut batch, EVENT_BATCH) => if received == 0 { return },
-            () = shutdown.wait(), if queue.is_empty() && shutdown.has_begun() => return,
-        }
-        let ops = handle.event_ops(batch).collect();
-        if let Err(error) = handle.db.txn(vec![], ops).await {
-            tracing::warn!(%error, "events are only in this log");
-        }
-        forget_old(&handle).await;
-    }
-}
-
-async fn forget_old(handle: &FarmHandle) {
-    let view = handle.view();
-    let extra = view.events.len().saturating_sub(KEPT_EVENTS);
-    if extra < EVENT_BATCH {
-        return;
-    }
-    let key = |id: &farm::EventId| Op::Delete { key: farm::Key::Event(id.clone()).to_string() };
-    let ops = view.events.keys().take(EVENT_BATCH).map(key).collect();
-    if let Err(error) = handle.db.txn(vec![], ops).await {
-        tracing::warn!(%error, "old events are not forgotten");
-    }
 }
