@@ -23,15 +23,15 @@ impl fmt::Display for VersionNumber {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AccessMode {
-    /// Being written by one maintenance device.
+    /// A draft that one maintenance device may write; or sealed, and not yet promoted.
     Maintenance,
     /// Sealed; for test devices.
     Test,
     /// Promoted, waiting for its date or for its servers.
     Pending,
-    /// What production devices boot.
+    /// In production now, or before: the vDisk's pointer says which one production devices boot.
     Production,
-    /// Let go; kept until it is pruned.
+    /// Let go: nothing boots it. Kept until it is deleted.
     Retired,
 }
 

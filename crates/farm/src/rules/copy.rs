@@ -55,23 +55,48 @@ pub fn report(view: &FarmView, server: &Name, complete: &BTreeSet<Root>, now: Ti
     change
 }
 
-/// Lets a copy go, before its bytes are deleted: one that nothing needs, or one of several.
-///
-/// Of two servers that let their copies go at once, each relies on the other's.
+/// Lets a copy of what nothing needs go, before its bytes are deleted.
 pub fn forget(view: &FarmView, root: Root, server: &Name) -> Result<Change, Refusal> {
-    let mut change = Change::default();
-    let Some(copy) = view.copies.get(&(root, server.clone())) else { return Ok(change) };
     if view.names(root) {
-        let Some((other, its)) = view.copies_of(root).find(|(other, _)| *other != server) else {
-            return Err(Refusal::new(
-                RefusalKind::InUse,
-                format!("server {server} has the last complete copy of {}", root.short()),
-                "delete the versions that need it, or copy it to another server first",
-            ));
-        };
-        change.unchanged(Key::Copy(root, other.clone()), its);
+        return Err(Refusal::new(
+            RefusalKind::InUse,
+            format!("content {} is needed by a version, a draft or discarded changes", root.short()),
+            "delete those first; `headwater version list` shows them",
+        ));
     }
-    change.unchanged(Key::Copy(root, server.clone()), copy);
-    change.delete(Key::Copy(root, server.clone()));
+    let mut change = Change::default();
+    let_go(view, &mut change, root, server);
     Ok(change)
+}
+
+/// Lets a copy of what is needed go, because `confirmed` has it too.
+///
+/// The other server must have confirmed so itself, just now: its record alone may be of a disk that
+/// is lost and has not been reported (the model check deletes a last copy that way). Of two servers
+/// that let their copies go at once, each relies on the other's.
+pub fn forget_one_of_several(
+    view: &FarmView,
+    root: Root,
+    server: &Name,
+    confirmed: &Name,
+) -> Result<Change, Refusal> {
+    let other = view.copies.get(&(root, confirmed.clone())).filter(|_| confirmed != server);
+    let Some(other) = other else {
+        return Err(Refusal::new(
+            RefusalKind::InUse,
+            format!("server {server} may have the last complete copy of {}", root.short()),
+            "copy it to another server first",
+        ));
+    };
+    let mut change = Change::default();
+    change.unchanged(Key::Copy(root, confirmed.clone()), other);
+    let_go(view, &mut change, root, server);
+    Ok(change)
+}
+
+fn let_go(view: &FarmView, change: &mut Change, root: Root, server: &Name) {
+    if let Some(copy) = view.copies.get(&(root, server.clone())) {
+        change.unchanged(Key::Copy(root, server.clone()), copy);
+        change.delete(Key::Copy(root, server.clone()));
+    }
 }

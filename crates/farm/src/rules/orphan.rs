@@ -193,6 +193,10 @@ pub fn delete(view: &FarmView, id: &OrphanId, stamp: &Stamp) -> Result<Change, R
 pub fn find<'a>(view: &'a FarmView, id: &OrphanId) -> Result<&'a Stored<Orphan>, Refusal> {
     let OrphanId { vdisk, number, epoch } = id;
     view.orphans.get(id).ok_or_else(|| {
-        Refusal::not_found("discarded change", format!("{vdisk}.{number}.e{epoch}"), "orphan list")
+        Refusal::not_found(
+            "discarded change",
+            format!("{vdisk}.{number}.e{epoch}"),
+            &format!("version orphans {vdisk}"),
+        )
     })
 }

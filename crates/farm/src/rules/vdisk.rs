@@ -189,7 +189,11 @@ fn delete_drafts(view: &FarmView, change: &mut Change, vdisk: &VDisk) -> Result<
     let name = &vdisk.name;
     if let Some(orphan) = view.orphans.values().find(|orphan| orphan.vdisk == *name) {
         let why = format!("server {} keeps discarded changes of it, {}", orphan.server, orphan.draft);
-        return Err(in_use(name, why, "`headwater orphan list` shows them; restore or delete them first"));
+        return Err(in_use(
+            name,
+            why,
+            &format!("`headwater version orphans {name}` shows them; restore or delete them first"),
+        ));
     }
     for draft in view.drafts.values().filter(|draft| draft.vdisk == *name) {
         if draft.holder.is_some() || draft.dirty.is_some() {

@@ -125,7 +125,7 @@ fn a_copy_that_is_let_go_at_the_same_time_stops_the_promotion() {
     memory.hydrate("hw2", 2);
     let two = to_production(&memory, number, When::Now(CopyRule::AtLeast(2)));
     let change = promote(&memory.view, &two, &admin(5)).unwrap();
-    memory.must(copy::forget(&memory.view, content(2).root, &name("hw2")));
+    memory.must(copy::forget_one_of_several(&memory.view, content(2).root, &name("hw2"), &name("hw1")));
     assert!(!memory.commit(change));
 }
 

@@ -311,7 +311,7 @@ fn enough_copies(
     }
     let (name, number) = (&vdisk.name, version.number);
     let hint = format!(
-        "let it wait for them: `headwater version promote {name} {number} --copies {wanted}`; `--force` does not ask"
+        "let it wait for them: `headwater version promote {name} {number} --to production --copies {wanted}`; `--force` does not ask"
     );
     Err(Refusal::new(
         RefusalKind::InUse,

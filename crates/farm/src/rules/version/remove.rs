@@ -1,6 +1,6 @@
 //! Letting versions go: retired ones stay, deleted ones do not.
 
-use super::pin::pins_of;
+use super::pin::{PinScope, pins_of};
 use super::{find, find_vdisk};
 use crate::change::{Change, Refusal, RefusalKind};
 use crate::event::{EventKind, NewEvent};
@@ -115,9 +115,18 @@ fn not_booted(
         return Err(in_use(version, "it waits for its promotion", &hint));
     }
     let pins = pins_of(view, vdisk, number);
-    if !pins.is_empty() {
+    if let Some(first) = pins.first() {
         let why = format!("it is pinned for {}", some_of(pins.iter()));
-        return Err(in_use(version, &why, &format!("`headwater version unpin {name}` takes a pin away")));
+        let of = match first {
+            PinScope::VDisk => String::new(),
+            PinScope::Collection(collection) => format!(" --collection {collection}"),
+            PinScope::Device(device) => format!(" --device {device}"),
+        };
+        return Err(in_use(
+            version,
+            &why,
+            &format!("`headwater version unpin {name}{of}` takes the pin away"),
+        ));
     }
     let guard = Guard::VDisk(name.clone());
     change.unguarded(guard.clone(), view.guard(&guard));
