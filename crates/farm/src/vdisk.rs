@@ -23,6 +23,8 @@ pub struct VDisk {
     pub pinned: Option<VersionNumber>,
     /// The number that the next version gets: no number is used twice.
     pub next: VersionNumber,
+    /// What runs against a draft before it is sealed, in order; servers know hooks by these names.
+    pub hooks: Vec<Name>,
     /// When it was registered.
     pub created: Timestamp,
 }

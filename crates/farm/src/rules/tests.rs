@@ -443,6 +443,21 @@ fn deleted_content_is_doomed_unless_another_vdisk_has_it() {
 }
 
 #[test]
+fn a_vdisk_has_the_hooks_that_it_was_given_last() {
+    let mut memory = Memory::new();
+    memory.import("one", 7);
+    let mut set = |hooks: Vec<Name>| memory.must(vdisk::set_hooks(&memory.view, &name("one"), hooks));
+    set(vec![name("linux-clean"), name("kms")]);
+    set(vec![name("kms")]);
+    assert_eq!(memory.view.vdisks[&name("one")].hooks, [name("kms")]);
+    let same = vdisk::set_hooks(&memory.view, &name("one"), vec![name("kms")]);
+    assert_eq!(same.unwrap(), Change::default());
+    let many = vdisk::set_hooks(&memory.view, &name("one"), vec![name("kms"); 17]);
+    assert_eq!(kind(many), RefusalKind::Limit);
+    assert_eq!(kind(vdisk::set_hooks(&memory.view, &name("two"), vec![])), RefusalKind::NotFound);
+}
+
+#[test]
 fn a_rename_takes_the_address_along_and_a_taken_name_is_refused() {
     let mut memory = Memory::new();
     memory.add(mac(1), Some("a"));

@@ -1,6 +1,7 @@
 //! Registering and deleting vDisks.
 
 use super::copy::hold;
+use super::version::write_vdisk;
 use crate::change::{Change, Refusal, RefusalKind, Write};
 use crate::event::{EventKind, NewEvent};
 use crate::key::{Guard, Key};
@@ -12,6 +13,8 @@ use model::{AccessMode, DiskSize, Name, Root, VersionNumber};
 
 /// The most vDisks in one boot menu: what fits on a screen of 25 lines.
 pub const MAX_ASSIGNED: usize = 16;
+/// The most hooks of a vDisk: each takes its time at every seal, and a longer list is a mistake.
+pub const MAX_HOOKS: usize = 16;
 /// How many writes a change of ours may have (the database takes 128, with the events).
 const MAX_WRITES: usize = 120;
 /// How many users of a vDisk or collection a refusal names.
@@ -105,11 +108,30 @@ pub(super) fn put_new(change: &mut Change, store: Name, first: &Version) {
         production: (first.access == AccessMode::Production).then_some(number),
         pinned: None,
         next: VersionNumber(number.0 + 1),
+        hooks: Vec::new(),
         created: first.created.at,
     };
     change.absent(Key::VDisk(name.clone()));
     change.put(Key::VDisk(name.clone()), &vdisk);
     change.put(Key::Version(name.clone(), number), first);
+}
+
+/// Sets what runs against the vDisk's drafts before they are sealed. Whether a server has hooks of
+/// these names is asked when one is sealed: it may be another server than this.
+pub fn set_hooks(view: &FarmView, name: &Name, hooks: Vec<Name>) -> Result<Change, Refusal> {
+    let vdisk = view.vdisks.get(name).ok_or_else(|| Refusal::not_found("vDisk", name, "vdisk list"))?;
+    if hooks.len() > MAX_HOOKS {
+        return Err(Refusal::new(
+            RefusalKind::Limit,
+            format!("{} hooks are more than the {MAX_HOOKS} that a vDisk may have", hooks.len()),
+            "put some of them into one program",
+        ));
+    }
+    let mut change = Change::default();
+    if vdisk.hooks != hooks {
+        write_vdisk(&mut change, vdisk, VDisk { hooks, ..vdisk.record.clone() });
+    }
+    Ok(change)
 }
 
 /// Deletes a vDisk and all its versions. `sessions` names the open sessions that read it.
