@@ -26,11 +26,11 @@ pub use device::{AcceptPending, DeviceView, NewDevice, PatchDevice, PendingView}
 pub use endpoint::{Endpoint, Method};
 pub use error::ErrorBody;
 pub use event::{EventView, EventsQuery};
-pub use hook::HookView;
+pub use hook::{HookReportView, HookView, TestHooks};
 pub use job::{JobKind, JobState, JobView};
 pub use server::{ServerView, StatusView, StoreView};
 pub use session::{NewSession, OpenedSession, SessionView, TimelineStep, WriteCacheView};
-pub use vdisk::{ContentQuery, ExportVDisk, ImageFormat, ImportVDisk, VDiskView, VersionView};
+pub use vdisk::{ContentQuery, ExportVDisk, ImageFormat, ImportVDisk, PatchVDisk, VDiskView, VersionView};
 
 /// Reads a field that may be left out (stays), null (taken away) or a name (set).
 fn vdisk_or_null<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Option<model::Name>>, D::Error> {

@@ -8,13 +8,15 @@ pub const OPENAPI: &str = "/v1/openapi.json";
 pub const STATUS: &str = "/v1/status";
 /// GET: list of [`crate::VDiskView`]. POST [`crate::ImportVDisk`]: a [`crate::JobView`].
 pub const VDISKS: &str = "/v1/vdisks";
-/// GET: [`crate::VDiskView`]. DELETE.
+/// GET, PATCH [`crate::PatchVDisk`]: [`crate::VDiskView`]. DELETE.
 pub const VDISK: &str = "/v1/vdisks/{name}";
 /// PUT: the body is a raw image; answers the [`crate::VDiskView`] when it is imported. Query:
 /// `comment`, `store`, `bytes` (how long the body will be, for the progress of others).
 pub const VDISK_CONTENT: &str = "/v1/vdisks/{name}/content";
 /// POST [`crate::ExportVDisk`]: a [`crate::JobView`].
 pub const VDISK_EXPORT: &str = "/v1/vdisks/{name}/export";
+/// POST [`crate::TestHooks`]: list of [`crate::HookReportView`], when all have run.
+pub const HOOK_TEST: &str = "/v1/vdisks/{name}/versions/{number}/hook-test";
 /// GET: list of [`crate::HookView`].
 pub const HOOKS: &str = "/v1/hooks";
 /// GET: list of [`crate::JobView`], newest last.

@@ -16,6 +16,8 @@ pub struct VDiskView {
     pub size_bytes: u64,
     /// When it was registered.
     pub created_ms: u64,
+    /// What runs against its drafts before they are sealed, in order.
+    pub hooks: Vec<Name>,
     /// Its versions, lowest number first.
     pub versions: Vec<VersionView>,
 }
@@ -43,6 +45,15 @@ pub struct VersionView {
     pub created_ms: u64,
     /// Who made it.
     pub created_by: String,
+}
+
+/// Changes a vDisk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PatchVDisk {
+    /// What runs against its drafts before they are sealed, in order; as it is where there is no list.
+    #[serde(default)]
+    pub hooks: Option<Vec<Name>>,
 }
 
 /// The format of an image file.

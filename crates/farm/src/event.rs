@@ -167,6 +167,8 @@ kinds! {
     DraftDiscarded = "draft-discarded", Warning;
     /// Discarded bytes were put aside, restored, deleted, or are lost.
     OrphanChanged = "orphan-changed", Info;
+    /// A hook failed; its version was not sealed.
+    HookFailed = "hook-failed", Warning;
     /// A version's content can change no more.
     VersionSealed = "version-sealed", Info;
     /// A version is for test devices, or in production, from now on.

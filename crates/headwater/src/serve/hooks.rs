@@ -9,6 +9,7 @@
 
 mod built_in;
 mod catalog;
+mod copy;
 mod copy_disk;
 mod output;
 mod program;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use catalog::{HookKind, ListedHook};
+pub(crate) use copy::clear_away;
 
 /// The most hooks of one seal: each takes its time, and a list of this length is a mistake.
 const MAX_HOOKS: usize = 16;
@@ -78,6 +80,14 @@ pub(crate) enum HookError {
     /// Somebody cancelled the seal, or the server stops.
     #[error("hook {hook} was cancelled; nothing was changed")]
     Cancelled { hook: Name },
+    /// Another seal of the version is at its hooks.
+    #[error(
+        "hooks run for version {number} of vDisk {vdisk} already\nhint: wait until `headwater version seal` or `hook test` has ended"
+    )]
+    Busy { vdisk: Name, number: VersionNumber },
+    /// The store cannot keep the copy.
+    #[error("a copy for the hooks cannot be kept: {0}")]
+    Copy(#[from] store::DraftError),
     /// The copy could not be read or written.
     #[error("hook {hook} failed: the copy of the draft: {source}")]
     Disk { hook: Name, source: BlockError },

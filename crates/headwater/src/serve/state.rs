@@ -6,7 +6,7 @@ use super::boot_steps::BootSteps;
 use super::disks::Disks;
 use super::exports::Exports;
 use super::farm::{FarmHandle, Kept};
-use super::hooks::Hooks;
+use super::hooks::{self, Hooks};
 use super::identity;
 use super::jobs::Jobs;
 use super::services::{Behind, Services, read_loaders};
@@ -134,6 +134,7 @@ async fn open_stores(config: &Config, farm: &FarmHandle) -> Result<Stores> {
     let configs = config.stores.clone();
     let stores = tokio::task::spawn_blocking(move || Stores::open(&configs)).await??;
     for share in stores.all() {
+        hooks::clear_away(&share.store);
         share.settle(farm).await;
         share.report_missing(farm);
     }

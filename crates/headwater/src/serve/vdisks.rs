@@ -7,7 +7,8 @@ use super::routes::Routes;
 use super::state::{AppState, Shared};
 use super::{body_reader, params, vdisk_export, views};
 use api::{
-    ContentQuery, Endpoint, ErrorBody, ExportVDisk, ImportVDisk, JobState, JobView, Method, VDiskView, paths,
+    ContentQuery, Endpoint, ErrorBody, ExportVDisk, ImportVDisk, JobState, JobView, Method, PatchVDisk,
+    VDiskView, paths,
 };
 use axum::Json;
 use axum::body::Body;
@@ -38,6 +39,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
         "vdisk.export",
         "Writes a version into a new file on the server",
     );
+    let set = Endpoint::change(Method::Patch, paths::VDISK, "vdisk.set", "Changes a vDisk's settings");
     let delete = Endpoint::change(
         Method::Delete,
         paths::VDISK,
@@ -53,6 +55,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
             self::import_content,
         )
         .on(export.takes::<ExportVDisk>().answers::<JobView>(202), self::export)
+        .on(set.takes::<PatchVDisk>().answers::<VDiskView>(200), self::set)
         .on(delete, self::delete)
 }
 
@@ -124,6 +127,20 @@ pub(super) async fn export(
     let (name, Json(request)) = (params::name(&name)?, body?);
     let job = vdisk_export::start(&state, &name, request)?;
     Ok((StatusCode::ACCEPTED, Json(job.view())))
+}
+
+async fn set(
+    State(state): State<Shared>,
+    Path(name): Path<String>,
+    body: Result<Json<PatchVDisk>, JsonRejection>,
+) -> Result<Json<VDiskView>, ApiError> {
+    let (name, Json(patch)) = (params::name(&name)?, body?);
+    if let Some(hooks) = patch.hooks {
+        // A name that is mistyped would refuse every seal to come.
+        state.hooks.check(&hooks)?;
+        state.farm.decide(|view, _| rules::set_hooks(view, &name, hooks.clone())).await?;
+    }
+    Ok(Json(view_of(&state, &name)?))
 }
 
 pub(super) async fn delete(

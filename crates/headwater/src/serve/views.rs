@@ -91,6 +91,7 @@ pub(super) fn vdisk(view: &FarmView, vdisk: &VDisk) -> VDiskView {
         store: vdisk.store.clone(),
         size_bytes: vdisk.size.bytes(),
         created_ms: vdisk.created.0,
+        hooks: vdisk.hooks.clone(),
         versions: view.versions_of(&vdisk.name).map(|found| version(found)).collect(),
     }
 }

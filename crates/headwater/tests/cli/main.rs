@@ -1,6 +1,7 @@
 //! The program from outside: a real server, the real command line, files on a real disk.
 
 mod audit;
+mod hooks;
 mod serve;
 mod support;
 mod vdisks;

@@ -1,11 +1,11 @@
-//! `headwater vdisk list|show|import|export|delete`
+//! `headwater vdisk list|show|set|import|export|delete`
 
 mod export;
 mod import;
 
 use crate::cli::Context;
 use crate::cli::output::{bytes, time_of};
-use api::{VDiskView, VersionView, paths};
+use api::{PatchVDisk, VDiskView, VersionView, paths};
 use clap::{Subcommand, ValueEnum};
 use model::Name;
 use reqwest::Method;
@@ -24,6 +24,22 @@ pub(crate) enum VDisk {
     Import(import::Import),
     /// Writes a vDisk into a file
     Export(export::Export),
+    /// Changes a vDisk's settings
+    Set {
+        /// The vDisk's name
+        name: Name,
+        /// What runs against its drafts before they are sealed, in order
+        #[arg(
+            long = "hook",
+            value_name = "NAME",
+            value_delimiter = ',',
+            required_unless_present = "no_hooks"
+        )]
+        hooks: Vec<Name>,
+        /// Runs nothing
+        #[arg(long, conflicts_with = "hooks")]
+        no_hooks: bool,
+    },
     /// Deletes a vDisk and all its versions
     Delete {
         /// The vDisk's name
@@ -56,6 +72,11 @@ impl VDisk {
             Self::Show { name } => show(context, &find(context, &name).await?),
             Self::Import(import) => import.run(context).await,
             Self::Export(export) => export.run(context).await,
+            Self::Set { name, hooks, no_hooks: _ } => {
+                let patch = PatchVDisk { hooks: Some(hooks) };
+                let vdisk = context.client.patch(&paths::fill(paths::VDISK, &name), &patch).await?;
+                show(context, &vdisk)
+            }
             Self::Delete { name } => {
                 context.client.act(Method::DELETE, &paths::fill(paths::VDISK, &name)).await?;
                 context.output.done(&format!("vDisk {name} is deleted"))
@@ -98,6 +119,10 @@ fn show(context: &Context, vdisk: &VDiskView) -> anyhow::Result<()> {
             ("size", format!("{} ({} bytes)", bytes(vdisk.size_bytes), vdisk.size_bytes)),
             ("created", time_of(vdisk.created_ms)),
         ];
+        if !vdisk.hooks.is_empty() {
+            let hooks: Vec<&str> = vdisk.hooks.iter().map(Name::as_str).collect();
+            fields.push(("hooks", hooks.join(", ")));
+        }
         for version in &vdisk.versions {
             fields.push(("version", format!("{} ({})", version.number, version.access)));
             fields.push(("  root", version.root.to_string()));
