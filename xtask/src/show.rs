@@ -51,6 +51,12 @@ pub(crate) const CLAIMS: &[Claim] = &[
         Means::Tests { package: "headwater-e2e", test: "bad_input" },
     ),
     claim(
+        "failing-disk",
+        "drafts on a disk that fails, fills, tears and loses its power lose no confirmed flush",
+        Means::Bench,
+    ),
+    claim("seal-cost", "a checkpoint of 1 GiB of changes against qemu-img commit", Means::Bench),
+    claim(
         "version-kill",
         "kill -9 of the server in a loop of write, flush, checkpoint, seal, promote loses nothing",
         Means::BenchOfServer,

@@ -15,6 +15,7 @@
 mod blocks;
 mod checkpoint;
 mod error;
+pub mod exercise;
 mod generation;
 mod head;
 mod log;

@@ -1,11 +1,13 @@
 //! The few operations on files that everything durable is made of, behind one trait.
 //!
-//! [`SystemFiles`] is the real thing. `simulated` keeps what was not synced apart, so that a
+//! [`SystemFiles`] is the real thing. [`simulated`] keeps what was not synced apart, so that a
 //! power loss, a torn write, a full or a failing disk can be had at every step of a test. Reading
 //! what is immutable (layers, records at start) does not go through here.
 //!
 //! A write may be short and a sync may fail for good: who calls must be able to live with both,
 //! so the trait has the system's own semantics and the loops stand here once, on top of it.
+
+pub mod simulated;
 
 use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 use std::fmt::Debug;
@@ -102,7 +104,7 @@ impl dyn OpenFile + '_ {
 
     /// Makes a range read as zero: by a hole where the file system has holes.
     pub fn make_zero(&self, offset: u64, len: u64) -> io::Result<()> {
-        const ZEROS: [u8; 65536] = [0; 65536];
+        static ZEROS: [u8; 65536] = [0; 65536];
         match self.punch_hole(offset, len) {
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
             done => return done,

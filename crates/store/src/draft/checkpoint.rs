@@ -23,6 +23,7 @@ use super::{Draft, DraftError};
 use crate::durable;
 use crate::import::Quiet;
 use crate::layer::{DATA_FILE, PAGES_FILE, PRESENCE_FILE};
+use crate::layout::StoreError;
 use crate::page_pack::PagePackWriter;
 use crate::presence::{ChunkState, Presence};
 use crate::record::LayerName;
@@ -172,7 +173,7 @@ impl Draft {
         let written = written.map_err(file_error("cannot write the checkpoint's layer"));
         let published = written.and_then(|written| {
             let new = self.store.publish_over(&parent.root(), &stage.path(), &stage.name, pages.manifest);
-            new.map(|new| (new, written)).map_err(DraftError::from)
+            new.map(|new| (new, written)).map_err(store_error)
         });
         match published {
             Ok((true, written)) => {
@@ -298,6 +299,14 @@ fn presence_of(size: model::DiskSize, entries: &[ChunkEntry], completed: &Comple
         }
     }
     presence
+}
+
+/// A full file system is the same to the caller wherever it was met.
+fn store_error(error: StoreError) -> DraftError {
+    match error {
+        StoreError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => DraftError::NoSpace,
+        other => DraftError::Store(other),
+    }
 }
 
 fn remove_if_there(draft: &Draft, path: &Path) -> io::Result<()> {

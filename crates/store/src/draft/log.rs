@@ -80,11 +80,8 @@ pub(crate) fn encode_header(name: LogName) -> Vec<u8> {
 /// The records of a batch that says what `entries` (in order) say.
 pub(crate) fn encode_batch(name: LogName, place: BatchPlace, entries: &[ChunkEntry]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let mut index = place.start;
-    for run in runs(entries) {
-        let record = encode_record(name, place, index, run);
-        bytes.extend_from_slice(&record);
-        index += 1;
+    for (index, run) in (place.start..).zip(runs(entries)) {
+        bytes.extend_from_slice(&encode_record(name, place, index, run));
     }
     bytes
 }
