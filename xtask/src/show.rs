@@ -66,6 +66,11 @@ pub(crate) const CLAIMS: &[Claim] = &[
         "promote, revert, branch and merge on a vDisk of 1 TiB: under 50 ms, no data moved",
         Means::BenchOfServer,
     ),
+    claim(
+        "chain-depth",
+        "reading a disk with 50 versions below it costs what it costs with one",
+        Means::Bench,
+    ),
 ];
 
 const fn claim(name: &'static str, about: &'static str, means: Means) -> Claim {

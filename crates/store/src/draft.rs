@@ -30,7 +30,10 @@ pub use name::{DraftName, DraftNameError};
 pub use open::DraftSummary;
 pub use read::DraftExtent;
 
-pub(crate) use open::Drafts;
+pub(crate) use generation::{data_path, log_path};
+pub(crate) use head::Head;
+pub(crate) use log::{LogName, replay};
+pub(crate) use open::{Drafts, read_head};
 
 use crate::files::Files;
 use crate::store::Store;

@@ -376,9 +376,8 @@ fn copy_range(from: &File, to: &File, offset: u64, len: u64) -> io::Result<()> {
     let (mut read_at, mut write_at) = (offset, offset);
     while read_at < offset + len {
         let rest = (offset + len - read_at) as usize;
-        match rustix::fs::copy_file_range(from, Some(&mut read_at), to, Some(&mut write_at), rest)? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            _ => {}
+        if rustix::fs::copy_file_range(from, Some(&mut read_at), to, Some(&mut write_at), rest)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
     Ok(())

@@ -12,6 +12,7 @@
 
 mod aligned;
 mod bucket;
+pub mod check;
 pub mod draft;
 mod durable;
 pub mod files;
@@ -29,6 +30,7 @@ pub mod store;
 pub mod version;
 pub mod watermark;
 
+pub use check::{CheckError, CheckObserver, CheckReport, check};
 pub use draft::{Checkpoint, CheckpointObserver, Draft, DraftError, DraftExtent, DraftName, DraftSummary};
 pub use flatten::{FlattenError, FlattenObserver, FlattenProgress, Flattened};
 pub use import::{ImportError, ImportObserver, ImportOptions, ImportProgress, Imported, Quiet};

@@ -126,6 +126,7 @@ fn run(global: Global, command: Command) -> anyhow::Result<()> {
         Command::Pending(pending) => block_on(pending.run(&context()?)),
         Command::Session(session) => block_on(session.run(&context()?)),
         Command::Server(server) => block_on(server.run(&context()?)),
+        Command::Store(commands::store::Store::Check(check)) => check.run(output),
         Command::Store(store) => block_on(store.run(&context()?)),
         Command::Hook(hook) => block_on(hook.run(&context()?)),
         Command::Events(events) => block_on(events.run(&context()?)),

@@ -1,4 +1,6 @@
-//! `headwater store list`
+//! `headwater store list|check`
+
+pub(crate) mod check;
 
 use crate::cli::Context;
 use crate::cli::output::bytes;
@@ -10,21 +12,29 @@ use clap::Subcommand;
 pub(crate) enum Store {
     /// Lists the server's stores and their space
     List,
+    /// Verifies a store's directory while no server has it open; changes nothing
+    Check(check::Check),
 }
 
 impl Store {
     pub(crate) async fn run(self, context: &Context) -> anyhow::Result<()> {
-        let Self::List = self;
-        let stores: Vec<StoreView> = context.client.get(paths::STORES).await?;
-        context.output.list(&stores, &["name", "vdisks", "used", "free", "of", "path"], |store| {
-            vec![
-                store.name.to_string(),
-                store.vdisks.to_string(),
-                bytes(store.used_bytes),
-                bytes(store.free_bytes),
-                bytes(store.total_bytes),
-                store.path.clone(),
-            ]
-        })
+        match self {
+            Self::List => list(context).await,
+            Self::Check(check) => check.run(context.output),
+        }
     }
+}
+
+async fn list(context: &Context) -> anyhow::Result<()> {
+    let stores: Vec<StoreView> = context.client.get(paths::STORES).await?;
+    context.output.list(&stores, &["name", "vdisks", "used", "free", "of", "path"], |store| {
+        vec![
+            store.name.to_string(),
+            store.vdisks.to_string(),
+            bytes(store.used_bytes),
+            bytes(store.free_bytes),
+            bytes(store.total_bytes),
+            store.path.clone(),
+        ]
+    })
 }
