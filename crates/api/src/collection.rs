@@ -2,6 +2,7 @@
 
 use model::Name;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 /// A group of devices and the template for new ones.
@@ -9,8 +10,10 @@ use utoipa::ToSchema;
 pub struct CollectionView {
     /// The collection's name.
     pub name: Name,
-    /// What its devices boot.
-    pub vdisk: Option<Name>,
+    /// What its devices boot; several make a menu, the first is the default.
+    pub vdisks: Vec<Name>,
+    /// The versions that its devices boot whatever is promoted, by vDisk.
+    pub pins: BTreeMap<Name, u32>,
     /// The most bytes of a device's write cache.
     pub cache_limit_bytes: u64,
     /// What a full write cache does.
@@ -56,10 +59,9 @@ pub struct NewCollection {
 /// What to change of a collection; fields that are left out stay as they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PatchCollection {
-    /// What its devices boot; null = nothing.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::vdisk_or_null")]
-    #[schema(value_type = Option<Name>)]
-    pub vdisk: Option<Option<Name>>,
+    /// What its devices boot, the default first; an empty list = nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vdisks: Option<Vec<Name>>,
     /// The most bytes of a device's write cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_limit_bytes: Option<u64>,

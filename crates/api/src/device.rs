@@ -2,6 +2,7 @@
 
 use model::{MacAddress, Name};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 /// A diskless machine.
@@ -13,10 +14,14 @@ pub struct DeviceView {
     pub mac: MacAddress,
     /// Its collection.
     pub collection: Name,
-    /// The vDisk assigned to itself; none = its collection's.
-    pub assigned_vdisk: Option<Name>,
-    /// What it boots.
-    pub vdisk: Option<Name>,
+    /// Which versions it boots.
+    pub kind: DeviceKind,
+    /// The vDisks assigned to itself; none = its collection's.
+    pub assigned_vdisks: Vec<Name>,
+    /// What it boots; several make a menu, the first is the default.
+    pub vdisks: Vec<Name>,
+    /// The versions that it boots whatever is promoted, by vDisk.
+    pub pins: BTreeMap<Name, u32>,
     /// Whether it is kept from booting.
     pub disabled: bool,
     /// Why it would not boot now; none where it would.
@@ -25,6 +30,19 @@ pub struct DeviceView {
     pub sessions: u32,
     /// When it was added.
     pub created_ms: u64,
+}
+
+/// Which versions a device boots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceKind {
+    /// What is in production.
+    #[default]
+    Production,
+    /// The newest version in test, else what is in production.
+    Test,
+    /// A draft, to write it.
+    Maintenance,
 }
 
 /// A device to add.
@@ -39,9 +57,12 @@ pub struct NewDevice {
     /// Its collection; "default" where there is none.
     #[serde(default)]
     pub collection: Option<Name>,
-    /// A vDisk of its own.
+    /// vDisks of its own; several make a menu, the first is the default.
     #[serde(default)]
-    pub vdisk: Option<Name>,
+    pub vdisks: Vec<Name>,
+    /// Which versions it boots.
+    #[serde(default)]
+    pub kind: DeviceKind,
 }
 
 /// What to change of a device; fields that are left out stay as they are.
@@ -54,10 +75,12 @@ pub struct PatchDevice {
     /// The collection to move to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collection: Option<Name>,
-    /// A vDisk of its own; null = its collection's.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::vdisk_or_null")]
-    #[schema(value_type = Option<Name>)]
-    pub vdisk: Option<Option<Name>>,
+    /// vDisks of its own; an empty list = its collection's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vdisks: Option<Vec<Name>>,
+    /// Which versions it boots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<DeviceKind>,
     /// Whether it is kept from booting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled: Option<bool>,

@@ -45,6 +45,12 @@ pub enum JobKind {
     Import,
     /// Writes a version into a file.
     Export,
+    /// Makes the present state of a draft durable as a content of its own.
+    Checkpoint,
+    /// Makes a draft a version that never changes again.
+    Seal,
+    /// Makes a version a base of its own.
+    Merge,
 }
 
 /// How a job stands.

@@ -19,10 +19,11 @@ pub mod paths;
 pub mod server;
 pub mod session;
 pub mod vdisk;
+pub mod version;
 
 pub use audit::{AuditQuery, AuditView};
 pub use collection::{CollectionView, NewCollection, PatchCollection, WhenFull};
-pub use device::{AcceptPending, DeviceView, NewDevice, PatchDevice, PendingView};
+pub use device::{AcceptPending, DeviceKind, DeviceView, NewDevice, PatchDevice, PendingView};
 pub use endpoint::{Endpoint, Method};
 pub use error::ErrorBody;
 pub use event::{EventView, EventsQuery};
@@ -30,9 +31,9 @@ pub use hook::{HookReportView, HookView, TestHooks};
 pub use job::{JobKind, JobState, JobView};
 pub use server::{ServerView, StatusView, StoreView};
 pub use session::{NewSession, OpenedSession, SessionView, TimelineStep, WriteCacheView};
-pub use vdisk::{ContentQuery, ExportVDisk, ImageFormat, ImportVDisk, PatchVDisk, VDiskView, VersionView};
-
-/// Reads a field that may be left out (stays), null (taken away) or a name (set).
-fn vdisk_or_null<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Option<model::Name>>, D::Error> {
-    serde::Deserialize::deserialize(from).map(Some)
-}
+pub use vdisk::{ContentQuery, ExportVDisk, ImageFormat, ImportVDisk, PatchVDisk, VDiskView};
+pub use version::{
+    BranchVersion, Changed, DeviceChange, DirtyView, DiscardDraft, DraftView, DryRun, Gate, GateView,
+    HolderView, NewVersion, OriginView, OrphanState, OrphanView, PatchVersion, Pin, PromoteTo,
+    PromoteVersion, RestoreOrphan, RevertVersion, SealVersion, StampView, VersionState, VersionView,
+};

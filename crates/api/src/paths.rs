@@ -19,6 +19,35 @@ pub const VDISK_EXPORT: &str = "/v1/vdisks/{name}/export";
 pub const HOOK_TEST: &str = "/v1/vdisks/{name}/versions/{number}/hook-test";
 /// GET: list of [`crate::HookView`].
 pub const HOOKS: &str = "/v1/hooks";
+/// GET: list of [`crate::VersionView`], lowest number first. POST [`crate::NewVersion`]: a
+/// [`crate::VersionView`].
+pub const VERSIONS: &str = "/v1/vdisks/{name}/versions";
+/// GET, PATCH [`crate::PatchVersion`]: [`crate::VersionView`]. DELETE.
+pub const VERSION: &str = "/v1/vdisks/{name}/versions/{number}";
+/// POST: a [`crate::JobView`]; the draft's present state becomes durable as a content of its own.
+pub const VERSION_CHECKPOINT: &str = "/v1/vdisks/{name}/versions/{number}/checkpoint";
+/// POST [`crate::SealVersion`]: a [`crate::JobView`].
+pub const VERSION_SEAL: &str = "/v1/vdisks/{name}/versions/{number}/seal";
+/// POST [`crate::PromoteVersion`]: [`crate::Changed`].
+pub const VERSION_PROMOTE: &str = "/v1/vdisks/{name}/versions/{number}/promote";
+/// POST [`crate::RevertVersion`]: [`crate::Changed`]. The number is the version to go back to.
+pub const VERSION_REVERT: &str = "/v1/vdisks/{name}/versions/{number}/revert";
+/// POST [`crate::Pin`]: [`crate::Changed`].
+pub const VERSION_PIN: &str = "/v1/vdisks/{name}/versions/{number}/pin";
+/// POST [`crate::Pin`]: [`crate::Changed`]. The number is the version that is pinned.
+pub const VERSION_UNPIN: &str = "/v1/vdisks/{name}/versions/{number}/unpin";
+/// POST: [`crate::VersionView`].
+pub const VERSION_RETIRE: &str = "/v1/vdisks/{name}/versions/{number}/retire";
+/// POST [`crate::BranchVersion`]: the new [`crate::VDiskView`].
+pub const VERSION_BRANCH: &str = "/v1/vdisks/{name}/versions/{number}/branch";
+/// POST: [`crate::VersionView`]; the version becomes a base, each store rebuilds its files later.
+pub const VERSION_MERGE: &str = "/v1/vdisks/{name}/versions/{number}/merge";
+/// POST: [`crate::VersionView`]; the draft's holder may not write any more.
+pub const VERSION_RELEASE: &str = "/v1/vdisks/{name}/versions/{number}/release";
+/// POST [`crate::DiscardDraft`]: [`crate::VersionView`].
+pub const VERSION_DISCARD: &str = "/v1/vdisks/{name}/versions/{number}/discard";
+/// GET: list of [`crate::OrphanView`].
+pub const ORPHANS: &str = "/v1/vdisks/{name}/orphans";
 /// GET: list of [`crate::JobView`], newest last.
 pub const JOBS: &str = "/v1/jobs";
 /// GET: [`crate::JobView`]. DELETE: cancels it.
@@ -62,6 +91,11 @@ pub fn fill(path: &str, value: impl std::fmt::Display) -> String {
     }
 }
 
+/// Fills the two `{...}` of a path about a version.
+pub fn of_version(path: &str, vdisk: &model::Name, number: u32) -> String {
+    fill(&fill(path, vdisk), number)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,5 +104,7 @@ mod tests {
     fn a_path_is_filled_where_its_brace_is() {
         assert_eq!(fill(VDISK_EXPORT, "win11"), "/v1/vdisks/win11/export");
         assert_eq!(fill(STATUS, "x"), STATUS);
+        let vdisk = model::Name::new("win11").unwrap();
+        assert_eq!(of_version(VERSION_SEAL, &vdisk, 3), "/v1/vdisks/win11/versions/3/seal");
     }
 }

@@ -17,8 +17,10 @@ pub struct SessionView {
     pub vdisk: Name,
     /// Which version.
     pub version: u32,
-    /// That version's content.
+    /// That version's content; a draft's when the session was opened.
     pub root: Root,
+    /// Whether it writes to the version itself.
+    pub writes: bool,
     /// The virtual disk's size in bytes.
     pub size_bytes: u64,
     /// When it was opened.
@@ -72,6 +74,9 @@ pub struct NewSession {
     /// gone with the session.
     #[serde(default)]
     pub scratch_bytes: Option<u64>,
+    /// Writes to the version itself, which must be a draft that nobody else holds.
+    #[serde(default)]
+    pub write: bool,
 }
 
 /// A session, and how to attach to it.

@@ -1,6 +1,7 @@
 //! vDisks and versions.
 
-use model::{AccessMode, Name, Root};
+use crate::version::VersionView;
+use model::Name;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use utoipa::ToSchema;
@@ -18,33 +19,12 @@ pub struct VDiskView {
     pub created_ms: u64,
     /// What runs against its drafts before they are sealed, in order.
     pub hooks: Vec<Name>,
+    /// The version that production devices boot.
+    pub production: Option<u32>,
+    /// The version that all devices boot instead; none where nothing is pinned.
+    pub pinned: Option<u32>,
     /// Its versions, lowest number first.
     pub versions: Vec<VersionView>,
-}
-
-/// A version of a vDisk.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct VersionView {
-    /// The number, from 1.
-    pub number: u32,
-    /// Which devices it is for.
-    pub access: AccessMode,
-    /// The content.
-    pub root: Root,
-    /// The virtual disk's size in bytes.
-    pub size_bytes: u64,
-    /// Bytes of chunks that are not zero.
-    pub data_bytes: u64,
-    /// The kernel that machines boot; none where we cannot boot it.
-    pub kernel: Option<String>,
-    /// Why machines cannot boot it; none where they can.
-    pub not_bootable: Option<String>,
-    /// What the admin said about it.
-    pub comment: String,
-    /// When it was made.
-    pub created_ms: u64,
-    /// Who made it.
-    pub created_by: String,
 }
 
 /// Changes a vDisk.

@@ -35,6 +35,7 @@ pub(crate) struct Config {
     pub(crate) hooks: HooksConfig,
     pub(crate) events: EventsConfig,
     pub(crate) audit: AuditConfig,
+    pub(crate) draft: DraftConfig,
 }
 
 /// `[server]`
@@ -129,6 +130,15 @@ pub(crate) struct HooksConfig {
     pub(crate) timeout_s: u32,
 }
 
+/// `[draft]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct DraftConfig {
+    pub(crate) checkpoint_s: u64,
+    pub(crate) checkpoint_bytes: ByteSize,
+    pub(crate) reconnect_s: u64,
+}
+
 /// Why a configuration is not used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
@@ -203,6 +213,13 @@ impl Default for HooksConfig {
     fn default() -> Self {
         // Longer than a package manager needs inside an image, by eye.
         Self { dir: "/etc/headwater/hooks".into(), timeout_s: 1800 }
+    }
+}
+
+impl Default for DraftConfig {
+    /// A checkpoint is a layer of its own until the seal: an hour of work makes six of them.
+    fn default() -> Self {
+        Self { checkpoint_s: 600, checkpoint_bytes: ByteSize(4 << 30), reconnect_s: 300 }
     }
 }
 

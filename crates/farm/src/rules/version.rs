@@ -172,7 +172,8 @@ pub fn find<'a>(
     })
 }
 
-pub(super) fn find_vdisk<'a>(view: &'a FarmView, vdisk: &Name) -> Result<&'a Stored<VDisk>, Refusal> {
+/// The vDisk of a name, or a refusal.
+pub fn find_vdisk<'a>(view: &'a FarmView, vdisk: &Name) -> Result<&'a Stored<VDisk>, Refusal> {
     view.vdisks.get(vdisk).ok_or_else(|| Refusal::not_found("vDisk", vdisk, "vdisk list"))
 }
 

@@ -100,6 +100,9 @@ fn what(job: &JobView) -> String {
     let kind = match job.kind {
         JobKind::Import => "import",
         JobKind::Export => "export",
+        JobKind::Checkpoint => "checkpoint",
+        JobKind::Seal => "seal",
+        JobKind::Merge => "merge",
     };
     format!("{kind} of vDisk {}", job.subject)
 }

@@ -55,6 +55,9 @@ enum Command {
     /// vDisks: what the devices boot
     #[command(subcommand, name = "vdisk")]
     VDisk(commands::vdisk::VDisk),
+    /// Versions: the numbered states of a vDisk
+    #[command(subcommand)]
+    Version(commands::version::Version),
     /// Devices: the diskless machines
     #[command(subcommand)]
     Device(commands::device::Device),
@@ -121,6 +124,7 @@ fn run(global: Global, command: Command) -> anyhow::Result<()> {
         Command::Serve(serve) => serve.run(state_dir),
         Command::Config(config) => config.run(),
         Command::VDisk(vdisk) => block_on(vdisk.run(&context()?)),
+        Command::Version(version) => block_on(version.run(&context()?)),
         Command::Device(device) => block_on(device.run(&context()?)),
         Command::Collection(collection) => block_on(collection.run(&context()?)),
         Command::Pending(pending) => block_on(pending.run(&context()?)),

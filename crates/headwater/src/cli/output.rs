@@ -1,7 +1,9 @@
 //! How results look: a table for people, JSON for programs.
 
 use comfy_table::{ContentArrangement, Table, presets};
+use model::Name;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::io::Write;
 use time::OffsetDateTime;
 use time::macros::format_description;
@@ -26,11 +28,7 @@ impl Output {
         if self == Self::Json {
             return print_json(&items);
         }
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-        table.set_header(heads.iter().map(|head| head.to_uppercase()));
-        table.add_rows(items.iter().map(row));
-        print(&table.trim_fmt())
+        print(&table(items, heads, row))
     }
 
     /// Prints one thing: a line for each field, or the thing as JSON.
@@ -55,6 +53,15 @@ impl Output {
     pub(crate) fn done(self, message: &str) -> anyhow::Result<()> {
         if self == Self::Json { Ok(()) } else { print(message) }
     }
+}
+
+/// A table for people: one row for each element.
+pub(crate) fn table<T>(items: &[T], heads: &[&str], row: impl Fn(&T) -> Vec<String>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(heads.iter().map(|head| head.to_uppercase()));
+    table.add_rows(items.iter().map(row));
+    table.trim_fmt()
 }
 
 /// One JSON document, for people with `jq` and without.
@@ -91,6 +98,18 @@ pub(crate) fn bytes(amount: u64) -> String {
 /// A value that may be missing, as a dash.
 pub(crate) fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// Names in their order, or a dash.
+pub(crate) fn names(names: &[Name]) -> String {
+    let names: Vec<&str> = names.iter().map(Name::as_str).collect();
+    or_dash((!names.is_empty()).then(|| names.join(", ")))
+}
+
+/// Pinned versions by vDisk, or a dash.
+pub(crate) fn pins(pins: &BTreeMap<Name, u32>) -> String {
+    let pins: Vec<String> = pins.iter().map(|(vdisk, version)| format!("{vdisk} {version}")).collect();
+    or_dash((!pins.is_empty()).then(|| pins.join(", ")))
 }
 
 #[cfg(test)]

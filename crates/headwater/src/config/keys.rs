@@ -109,6 +109,17 @@ pub(crate) const KEYS: &[KeyDoc] = &[
     key("events.keep_days", "90", "For how many days at most."),
     key("audit.keep_records", "10000", "How many records of the audit the farm keeps, 100 to 100000."),
     key("audit.keep_days", "365", "For how many days at most."),
+    key(
+        "draft.checkpoint_s",
+        "600",
+        "After how many seconds what a maintenance machine has written becomes a checkpoint, from which\nanother server can go on.",
+    ),
+    key("draft.checkpoint_bytes", "\"4GiB\"", "After how many bytes, if that is earlier."),
+    key(
+        "draft.reconnect_s",
+        "300",
+        "How many seconds a maintenance machine may be away before its draft is given back.\nOne that has shut down gives it back at once.",
+    ),
 ];
 
 /// The first key of a file that is not in [`KEYS`]; a section counts as a key.

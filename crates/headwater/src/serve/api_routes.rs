@@ -4,7 +4,8 @@ use super::api_error::ApiError;
 use super::routes::Routes;
 use super::state::Shared;
 use super::{
-    audit, collections, devices, events, hook_routes, openapi, pending, session_routes, vdisks, views,
+    audit, collections, devices, events, hook_routes, openapi, pending, session_routes, vdisks, versions,
+    views,
 };
 use api::{Endpoint, JobView, Method, ServerView, StatusView, StoreView, paths};
 use axum::Json;
@@ -32,6 +33,7 @@ pub(super) fn routes() -> Routes {
         );
     [
         vdisks::routes,
+        versions::routes,
         devices::routes,
         collections::routes,
         pending::routes,

@@ -127,6 +127,18 @@ impl BootFileCache {
     }
 }
 
+/// Whether machines can boot from a version, as its record says it. Blocking.
+pub(crate) fn inspect(version: Arc<StoredVersion>) -> farm::Bootable {
+    let image: Arc<dyn ImageReader> = version;
+    match image::find_boot_files(&image) {
+        Ok(files) => farm::Bootable::Linux {
+            kernel_version: files.kernel_version.clone(),
+            root_spec: files.root_spec.to_string(),
+        },
+        Err(error) => farm::Bootable::No { reason: error.to_string() },
+    }
+}
+
 fn load(folder: &Path) -> Option<Bootable> {
     let meta = fs::read(folder.join(META)).ok()?;
     let ready: Bootable = serde_json::from_slice(&meta).ok()?;

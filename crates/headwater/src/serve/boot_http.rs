@@ -17,7 +17,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use model::{MacAddress, Name};
-use protocol::plan::{BootPlan, DeviceReport};
+use protocol::plan::{BootPlan, BootStage, DeviceReport};
 use serde::Deserialize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -91,6 +91,9 @@ async fn plan(
     headers: HeaderMap,
 ) -> Response {
     let token = Token::from_text(&token);
+    if let Err(error) = service.attach_draft(&token).await {
+        return (StatusCode::CONFLICT, format!("{error}\n")).into_response();
+    }
     let Some(info) = service.sessions.find(&token) else { return unknown_token() };
     service.sessions.step(&token, "plan fetched", SystemTime::now());
     let reached = service.reached(host_of(&headers));
@@ -108,11 +111,15 @@ async fn report(
     Path(token): Path<String>,
     Json(report): Json<DeviceReport>,
 ) -> Response {
-    if service.take_report(&Token::from_text(&token), report, SystemTime::now()) {
-        StatusCode::NO_CONTENT.into_response()
-    } else {
-        unknown_token()
+    let (token, stopped) = (Token::from_text(&token), report.stage == BootStage::Stopped);
+    if !service.take_report(&token, report, SystemTime::now()) {
+        return unknown_token();
     }
+    if stopped {
+        // The device does not wait for it: nothing of it is lost any more.
+        tokio::spawn(async move { service.device_stopped(&token).await });
+    }
+    StatusCode::NO_CONTENT.into_response()
 }
 
 async fn boot_file(

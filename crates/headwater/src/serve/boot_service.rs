@@ -4,18 +4,19 @@
 //! `boot::ipxe`, which address a device is told is `reached.rs`.
 
 use super::boot_files::{BootFileCache, Bootable, BootableError};
-use super::boot_steps::BootSteps;
+use super::boot_steps::{BootSteps, Step};
 use super::disks::{DiskError, Disks};
+use super::drafts::{DraftError, Drafts};
 use super::farm::FarmHandle;
 use super::reached::Reached;
-use super::sessions::{Holder, OpenError, SessionInfo, SessionSpec, Sessions, Token};
+use super::sessions::{Holder, OpenError, SessionInfo, SessionMode, SessionSpec, Sessions, Token};
 use boot::ipxe::{
     BootSource, DeviceScript, HttpUrl, KernelArg, chain_script, error_script, menu_script, pending_script,
 };
 use boot::loaders::Loaders;
 use disk::BlockIo;
 use farm::{Boot, BootAccess, BootDecision, EventKind, NewEvent, WriteCache};
-use model::{MacAddress, Name, Root, VersionNumber};
+use model::{MacAddress, Name, Root};
 use protocol::plan::{BootStage, DeviceReport, WhenFull, WriteCachePlan};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -44,6 +45,9 @@ pub(crate) struct BootService {
     pub(crate) files: Arc<BootFileCache>,
     pub(crate) steps: Arc<BootSteps>,
     pub(crate) loaders: Arc<Loaders>,
+    pub(crate) drafts: Arc<Drafts>,
+    /// One attachment at a time: a plan may be asked for twice.
+    pub(crate) attaching: tokio::sync::Mutex<()>,
 }
 
 /// What a machine's loader asks for.
@@ -65,8 +69,8 @@ enum ScriptError {
     Files(#[from] BootableError),
     #[error(transparent)]
     Session(#[from] OpenError),
-    #[error("version {number} of vDisk {vdisk} is a draft, and this server serves none to devices")]
-    Draft { vdisk: Name, number: VersionNumber },
+    #[error(transparent)]
+    Draft(#[from] DraftError),
     #[error("the kernel parameters of collection {collection} are wrong: {source}")]
     Args { collection: Name, source: boot::ipxe::InvalidKernelArg },
 }
@@ -110,11 +114,17 @@ impl BootService {
         reached: &Reached,
         now: SystemTime,
     ) -> Result<String, ScriptError> {
-        let BootAccess::ReadOnly { write_cache: cache } = boot.access else {
-            let (vdisk, number) = (boot.vdisk, boot.version);
-            return Err(ScriptError::Draft { vdisk, number });
+        let (mode, write_cache, disk, boot) = match boot.access {
+            BootAccess::ReadOnly { write_cache: cache } => {
+                let disk = self.open_disk(&boot.store, boot.root).await?;
+                (SessionMode::Shared, Some(write_cache(cache)), Some(disk), boot)
+            }
+            // Attached when the plan is fetched: a script can be had for any MAC address.
+            BootAccess::Draft => {
+                let root = self.present_root(&boot).await?;
+                (SessionMode::Draft { epoch: None }, None, None, Boot { root, ..boot })
+            }
         };
-        let disk = self.open_disk(&boot.store, boot.root).await?;
         let bootable = self.bootable(&boot.store, boot.root).await?;
         let args = self.args(&boot, &bootable)?;
         let mut steps = self.steps.take(boot.mac, now);
@@ -126,10 +136,11 @@ impl BootService {
             version: boot.version,
             root: boot.root,
             size: boot.size,
-            write_cache: Some(write_cache(cache)),
+            write_cache,
+            mode,
             disk,
         };
-        let token = self.sessions.open(spec, steps, now)?;
+        let token = self.open(spec, steps, now).await?;
         let message = format!(
             "{} boots {} version {} (root {})",
             boot.device,
@@ -139,6 +150,18 @@ impl BootService {
         );
         self.farm.event(NewEvent::new(EventKind::BootStarted, &boot.device, message));
         Ok(device_script(&boot, &bootable, args, &token, reached).render())
+    }
+
+    /// Opens a session on a thread that may wait: it is written down.
+    pub(crate) async fn open(
+        &self,
+        spec: SessionSpec,
+        steps: Vec<Step>,
+        now: SystemTime,
+    ) -> Result<Token, OpenError> {
+        let sessions = Arc::clone(&self.sessions);
+        let opened = tokio::task::spawn_blocking(move || sessions.open(spec, steps, now));
+        opened.await.expect("opening does not panic")
     }
 
     /// A disk with the content of `root`, opened on a thread that may wait.

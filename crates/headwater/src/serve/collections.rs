@@ -86,7 +86,7 @@ fn view_of(state: &AppState, name: &Name) -> Result<CollectionView, ApiError> {
 
 fn patch_of(patch: PatchCollection) -> CollectionPatch {
     let PatchCollection {
-        vdisk,
+        vdisks,
         cache_limit_bytes,
         when_full,
         boot_args,
@@ -100,7 +100,6 @@ fn patch_of(patch: PatchCollection) -> CollectionPatch {
         api::WhenFull::RefuseWrites => farm::WhenFull::RefuseWrites,
         api::WhenFull::Reboot => farm::WhenFull::Reboot,
     });
-    let vdisks = vdisk.map(Vec::from_iter);
     CollectionPatch {
         vdisks,
         cache_limit_bytes,

@@ -48,8 +48,8 @@ pub(super) async fn add(
         mac,
         name: new.name,
         collection: new.collection.unwrap_or_else(params::default_collection),
-        kind: DeviceKind::Production,
-        vdisks: new.vdisk.into_iter().collect(),
+        kind: kind(new.kind),
+        vdisks: new.vdisks,
     };
     state.farm.decide(|view, now| device::add(view, command.clone(), now)).await?;
     Ok((StatusCode::CREATED, Json(view_of_mac(&state, mac)?)))
@@ -62,8 +62,8 @@ pub(super) async fn update(
 ) -> Result<Json<DeviceView>, ApiError> {
     let (name, Json(patch)) = (params::name(&name)?, body?);
     let new_name = patch.name.clone().unwrap_or_else(|| name.clone());
-    let PatchDevice { name: to, collection, vdisk, disabled } = patch;
-    let patch = DevicePatch { name: to, collection, kind: None, vdisks: vdisk.map(Vec::from_iter), disabled };
+    let PatchDevice { name: to, collection, vdisks, kind: new_kind, disabled } = patch;
+    let patch = DevicePatch { name: to, collection, kind: new_kind.map(kind), vdisks, disabled };
     state.farm.decide(|view, _| device::update(view, &name, patch.clone())).await?;
     Ok(Json(view_of(&state, &new_name)?))
 }
@@ -75,6 +75,14 @@ pub(super) async fn remove(
     let name = params::name(&name)?;
     state.farm.decide(|view, _| device::remove(view, &name)).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+fn kind(kind: api::DeviceKind) -> DeviceKind {
+    match kind {
+        api::DeviceKind::Production => DeviceKind::Production,
+        api::DeviceKind::Test => DeviceKind::Test,
+        api::DeviceKind::Maintenance => DeviceKind::Maintenance,
+    }
 }
 
 fn view_of(state: &AppState, name: &Name) -> Result<DeviceView, ApiError> {

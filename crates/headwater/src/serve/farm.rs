@@ -92,6 +92,11 @@ impl FarmHandle {
         Ok(handle)
     }
 
+    /// This server's name.
+    pub(crate) fn server(&self) -> &Name {
+        &self.server
+    }
+
     /// The present snapshot.
     pub(crate) fn view(&self) -> Arc<FarmView> {
         Arc::clone(&self.view.read().expect("no holder of this lock panics"))

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use catalog::{HookKind, ListedHook};
-pub(crate) use copy::clear_away;
+pub(crate) use copy::{Hooked, clear_away};
 
 /// The most hooks of one seal: each takes its time, and a list of this length is a mistake.
 const MAX_HOOKS: usize = 16;

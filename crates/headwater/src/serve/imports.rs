@@ -6,6 +6,7 @@
 
 use super::api_error::ApiError;
 use super::audit;
+use super::boot_files::inspect;
 use super::farm::FarmError;
 use super::jobs::{Job, Outcome, Step};
 use super::state::{AppState, Shared};
@@ -14,7 +15,7 @@ use api::{ImageFormat, JobKind};
 use axum::http::StatusCode;
 use farm::rules::vdisk::{RegisterVDisk, name_is_free, register};
 use farm::{Bootable, EventKind, NewEvent};
-use image::{ImageReader, format_of};
+use image::format_of;
 use model::Name;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -213,15 +214,7 @@ fn look_inside(share: &Share, job: &Job, imported: Imported) -> Result<Stored, F
     });
     let version: Arc<StoredVersion> = share.store.version(&imported.root)?;
     let data_bytes = version.stored_bytes();
-    let image: Arc<dyn ImageReader> = version;
-    let boot = match image::find_boot_files(&image) {
-        Ok(files) => Bootable::Linux {
-            kernel_version: files.kernel_version.clone(),
-            root_spec: files.root_spec.to_string(),
-        },
-        Err(error) => Bootable::No { reason: error.to_string() },
-    };
-    Ok(Stored { imported, data_bytes, boot })
+    Ok(Stored { imported, data_bytes, boot: inspect(version) })
 }
 
 /// Tells a job how its import goes.

@@ -30,7 +30,7 @@ pub(super) async fn show(State(state): State<Shared>) -> Html<String> {
         &mut html,
         "vDisks",
         &["name", "size", "kernel"],
-        view.vdisks.values().map(|vdisk| vdisk_row(&view, vdisk)),
+        view.vdisks.values().map(|vdisk| vdisk_row(&state, &view, vdisk)),
     );
     let sessions = views::sessions_by_mac(&state);
     let devices = view
@@ -54,14 +54,14 @@ fn session_rows(state: &AppState) -> impl ExactSizeIterator<Item = Vec<String>> 
     })
 }
 
-fn vdisk_row(view: &FarmView, vdisk: &VDisk) -> Vec<String> {
-    let newest = views::vdisk(view, vdisk).versions.pop();
+fn vdisk_row(state: &AppState, view: &FarmView, vdisk: &VDisk) -> Vec<String> {
+    let newest = views::vdisk(state, view, vdisk).versions.pop();
     let kernel = newest.and_then(|version| version.kernel.or(version.not_bootable));
     vec![vdisk.name.to_string(), format!("{} MiB", vdisk.size.bytes() >> 20), kernel.unwrap_or_default()]
 }
 
 fn device_row(device: DeviceView) -> Vec<String> {
-    let vdisk = device.vdisk.map(|name| name.to_string());
+    let vdisk = device.vdisks.first().map(|name| name.to_string());
     vec![
         device.name.to_string(),
         device.mac.to_string(),

@@ -113,6 +113,10 @@ fn observe_once(nbd: &NbdServer, sessions: &Sessions) {
     };
     let open: Vec<_> =
         nbd.sessions().into_iter().map(|open| (Token::from_text(&open.name), address(open.peer))).collect();
+    for (token, _) in open.iter().filter(|(token, _)| !sessions.knows(token)) {
+        // Its session has ended: another one holds the draft, or an admin closed it.
+        nbd.close_export(token.as_str());
+    }
     sessions.observe(&open, SystemTime::now());
 }
 

@@ -1,8 +1,9 @@
 //! The REST side of sessions: who streams what, and sessions for admins and programs.
 
 use super::api_error::ApiError;
+use super::drafts::DraftKey;
 use super::routes::Routes;
-use super::sessions::{Holder, SessionInfo, SessionSpec, TimelineStep};
+use super::sessions::{Holder, SessionInfo, SessionMode, SessionSpec, TimelineStep, Token};
 use super::state::{AppState, Shared};
 use api::{Endpoint, Method, NewSession, OpenedSession, SessionView, WriteCacheView, paths};
 use axum::Json;
@@ -50,14 +51,17 @@ pub(super) async fn open(
 ) -> Result<(StatusCode, Json<OpenedSession>), ApiError> {
     let view = state.farm.view();
     let (version, store) = wanted(&view, &new)?;
+    if new.write {
+        return open_draft(&state, &headers, &version, store).await;
+    }
     let failed = |error: &dyn std::fmt::Display| {
         ApiError::from_text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string())
     };
     let (boot, root) = (&state.boot, version.root);
     let below = boot.open_disk(&store, root).await.map_err(|error| failed(&error))?;
-    let disk: Arc<dyn BlockIo> = match new.scratch_bytes {
-        None => below,
-        Some(limit) => Arc::new(RamCache::new(below, scratch(limit)?)),
+    let (disk, mode): (Arc<dyn BlockIo>, _) = match new.scratch_bytes {
+        None => (below, SessionMode::Shared),
+        Some(limit) => (Arc::new(RamCache::new(below, scratch(limit)?)), SessionMode::Scratch),
     };
     let spec = SessionSpec {
         holder: Holder::Admin,
@@ -67,13 +71,48 @@ pub(super) async fn open(
         root,
         size: version.size,
         write_cache: None,
-        disk,
+        mode,
+        disk: Some(disk),
     };
-    let token = boot.sessions.open(spec, Vec::new(), SystemTime::now()).map_err(|error| failed(&error))?;
-    let id = boot.sessions.find(&token).map(|info| info.id).unwrap_or_default();
+    let token = boot.open(spec, Vec::new(), SystemTime::now()).await.map_err(|error| failed(&error))?;
+    Ok(opened(&state, &headers, &token))
+}
+
+/// Opens a draft for writing; refused where somebody holds it.
+async fn open_draft(
+    state: &AppState,
+    headers: &HeaderMap,
+    version: &Version,
+    store: model::Name,
+) -> Result<(StatusCode, Json<OpenedSession>), ApiError> {
+    let (boot, key) = (&state.boot, DraftKey::new(&version.vdisk, version.number));
+    let attached = boot.drafts.attach(&key, None).await?;
+    let epoch = attached.epoch;
+    let spec = SessionSpec {
+        holder: Holder::Admin,
+        store,
+        vdisk: key.vdisk.clone(),
+        version: key.number,
+        root: version.root,
+        size: version.size,
+        write_cache: None,
+        mode: SessionMode::Draft { epoch: Some(epoch) },
+        disk: Some(attached.disk),
+    };
+    match boot.open(spec, Vec::new(), SystemTime::now()).await {
+        Ok(token) => Ok(opened(state, headers, &token)),
+        Err(error) => {
+            boot.drafts.detach(&key, epoch).await?;
+            Err(ApiError::from_text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()))
+        }
+    }
+}
+
+fn opened(state: &AppState, headers: &HeaderMap, token: &Token) -> (StatusCode, Json<OpenedSession>) {
+    let id = state.boot.sessions.find(token).map(|info| info.id).unwrap_or_default();
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let uri = format!("nbd://{}/{}", boot.reached(host).nbd, token.as_str());
-    Ok((StatusCode::CREATED, Json(OpenedSession { id, uri })))
+    let uri = format!("nbd://{}/{}", state.boot.reached(host).nbd, token.as_str());
+    (StatusCode::CREATED, Json(OpenedSession { id, uri }))
 }
 
 /// Refuses what would leave the server without memory for everything else.
@@ -92,10 +131,13 @@ pub(super) async fn close(
     State(state): State<Shared>,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    let info = state.boot.sessions.list().into_iter().find(|info| info.id == id);
-    let token = state.boot.sessions.close(&id);
-    let (Some(info), Some(token)) = (info, token) else { return Err(no_session(&id)) };
-    state.close_connections(&token).await;
+    let hash = state.boot.sessions.by_id(&id).ok_or_else(|| no_session(&id))?;
+    let closed = state.boot.sessions.close(hash).ok_or_else(|| no_session(&id))?;
+    if let Some(token) = &closed.token {
+        state.close_connections(token).await;
+    }
+    let info = closed.info;
+    state.boot.give_back(&info).await;
     let holder = holder_text(&info);
     let message =
         format!("an admin closed the session of {holder} on {} version {}", info.vdisk, info.version);
@@ -148,6 +190,7 @@ pub(super) fn view(info: SessionInfo) -> SessionView {
         vdisk: info.vdisk,
         version: info.version.0,
         root: info.root,
+        writes: matches!(info.mode, SessionMode::Draft { .. }),
         size_bytes: info.size.bytes(),
         opened_ms: milliseconds(info.opened),
         last_seen_ms: milliseconds(info.last_seen),

@@ -4,16 +4,18 @@ use super::boot_files::BootFileCache;
 use super::boot_service::{BootService, BootSettings};
 use super::boot_steps::BootSteps;
 use super::disks::Disks;
+use super::drafts::Drafts;
 use super::exports::Exports;
 use super::farm::{FarmHandle, Kept};
 use super::hooks::{self, Hooks};
 use super::identity;
 use super::jobs::Jobs;
 use super::services::{Behind, Services, read_loaders};
-use super::sessions::Sessions;
+use super::sessions::{Ledger, Sessions};
 use super::shutdown::Shutdown;
 use super::stores::Stores;
 use super::token;
+use super::{gates, upkeep};
 use crate::config::Config;
 use anyhow::{Context, Result};
 use boot::ipxe::KernelArg;
@@ -33,6 +35,8 @@ use tokio::sync::Mutex;
 pub(crate) const TOKEN_FILE: &str = "admin.token";
 /// The file in the state directory that says where the API is, as long as the server runs.
 pub(crate) const API_URL_FILE: &str = "api.url";
+/// The directory in the state directory with what outlives the server of its sessions.
+const SESSIONS_DIR: &str = "sessions";
 const DATABASE_FILE: &str = "farm.db";
 
 /// The server's state, shared by all of its tasks.
@@ -73,8 +77,14 @@ pub(super) async fn start(config: Config, listeners: Listeners, shutdown: Shutdo
     let farm = FarmHandle::start(Arc::new(db), server.clone(), kept, shutdown.clone()).await?;
     write_setup(&farm, &config).await?;
     identity::make_farm_secret(&farm).await?;
-    let stores = open_stores(&config, &farm).await?;
-    let boot = boot_service(&config, &farm, &stores, &listeners)?;
+    let stores = open_stores(&config).await?;
+    let hooks = Hooks::new(config.hooks.dir.clone(), Duration::from_secs(config.hooks.timeout_s.into()));
+    let drafts = Drafts::new(Arc::clone(&farm), stores.clone(), hooks.clone());
+    let boot = boot_service(&config, &stores, &listeners, drafts)?;
+    boot.restore_sessions().await;
+    settle_stores(&stores, &farm).await?;
+    tokio::spawn(gates::run(Arc::clone(&farm), shutdown.clone()));
+    tokio::spawn(upkeep::run(Arc::clone(&boot), config.draft.clone(), shutdown.clone()));
     let behind = Behind {
         sessions: Arc::clone(&boot.sessions),
         steps: Arc::clone(&boot.steps),
@@ -87,7 +97,7 @@ pub(super) async fn start(config: Config, listeners: Listeners, shutdown: Shutdo
         farm,
         stores,
         boot,
-        hooks: Hooks::new(config.hooks.dir.clone(), Duration::from_secs(config.hooks.timeout_s.into())),
+        hooks,
         services: Mutex::new(Some(services)),
         jobs: Arc::new(Jobs::default()),
         shutdown,
@@ -102,9 +112,9 @@ pub(super) async fn start(config: Config, listeners: Listeners, shutdown: Shutdo
 
 fn boot_service(
     config: &Config,
-    farm: &Arc<FarmHandle>,
     stores: &Stores,
     listeners: &Listeners,
+    drafts: Drafts,
 ) -> Result<Arc<BootService>> {
     let settings = BootSettings {
         server: config.server.name.clone(),
@@ -113,11 +123,15 @@ fn boot_service(
         nbd_port: listeners.nbd.local_addr()?.port(),
         args: kernel_args(&config.boot.extra_args)?,
     };
+    let dir = config.server.state_dir.join(SESSIONS_DIR);
+    let sessions = Ledger::open(dir.clone()).with_context(|| format!("{} cannot be made", dir.display()))?;
     let cache = MappedCache::new(config.nbd.mapped_cache_bytes.0);
     Ok(Arc::new(BootService {
+        farm: Arc::clone(drafts.farm()),
+        drafts: Arc::new(drafts),
+        attaching: tokio::sync::Mutex::default(),
         settings,
-        farm: Arc::clone(farm),
-        sessions: Arc::new(Sessions::default()),
+        sessions: Arc::new(Sessions::kept_in(sessions)),
         disks: Arc::new(Disks::new(stores.by_name(), cache)),
         files: Arc::new(BootFileCache::new(config.server.state_dir.join("boot"), config.agent_path())),
         steps: Arc::new(BootSteps::default()),
@@ -130,15 +144,19 @@ fn kernel_args(text: &str) -> Result<Vec<KernelArg>> {
     args.collect::<Result<_, _>>().context("boot.extra_args")
 }
 
-async fn open_stores(config: &Config, farm: &FarmHandle) -> Result<Stores> {
+async fn open_stores(config: &Config) -> Result<Stores> {
     let configs = config.stores.clone();
-    let stores = tokio::task::spawn_blocking(move || Stores::open(&configs)).await??;
+    tokio::task::spawn_blocking(move || Stores::open(&configs)).await?
+}
+
+/// After the drafts were brought in step: a checkpoint that no record named yet must not go.
+async fn settle_stores(stores: &Stores, farm: &FarmHandle) -> Result<()> {
     for share in stores.all() {
         hooks::clear_away(&share.store);
         share.settle(farm).await;
         share.report_missing(farm);
     }
-    Ok(stores)
+    stores.report_copies(farm).await.context("what this server has cannot be written down")
 }
 
 async fn write_setup(farm: &FarmHandle, config: &Config) -> Result<()> {

@@ -7,10 +7,11 @@
 use super::farm::FarmHandle;
 use crate::config::StoreConfig;
 use anyhow::{Context, Result};
+use farm::rules::copy;
 use farm::rules::vdisk::swept;
 use farm::{EventKind, FarmView, NewEvent};
 use model::{Name, Root};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use store::Store;
@@ -57,6 +58,23 @@ impl Stores {
         self.shares.values()
     }
 
+    /// Brings the records of what this server has completely in step with what it has.
+    pub(super) async fn report_copies(&self, farm: &FarmHandle) -> Result<()> {
+        loop {
+            let complete: BTreeSet<Root> = self.all().flat_map(|share| share.store.roots()).collect();
+            let mut done = false;
+            let report = |view: &FarmView, now| {
+                let change = copy::report(view, farm.server(), &complete, now);
+                done = change.writes.is_empty();
+                Ok(change)
+            };
+            farm.decide(report).await?;
+            if done {
+                return Ok(());
+            }
+        }
+    }
+
     /// The stores themselves.
     pub(crate) fn by_name(&self) -> BTreeMap<Name, Arc<Store>> {
         self.shares.iter().map(|(name, share)| (name.clone(), Arc::clone(&share.store))).collect()
@@ -69,6 +87,13 @@ impl Share {
     pub(crate) async fn settle(self: &Arc<Self>, farm: &FarmHandle) {
         let Ok(alone) = self.imports.try_write() else { return };
         let (share, view) = (Arc::clone(self), farm.view());
+        for root in self.doomed(&view) {
+            // Others must not count on a copy that is about to go.
+            if let Err(error) = farm.decide(|view, _| copy::forget(view, root, farm.server())).await {
+                tracing::warn!(root = %root.short(), %error, "a deleted content stays until the next start");
+                return;
+            }
+        }
         let task = tokio::task::spawn_blocking(move || share.settle_with(&view));
         let gone = task.await.expect("settling does not panic");
         if gone.is_empty() {
@@ -84,15 +109,44 @@ impl Share {
     fn settle_with(&self, view: &FarmView) -> Vec<Root> {
         let of_drafts = self.store.roots_of_drafts();
         for root in self.store.unclaimed() {
-            if view.names(root) {
+            if self.is_below_a_draft(root) {
+                // A checkpoint that its record is still to name.
+            } else if view.names(root) {
                 logged("claimed", &root, self.store.claim(&root));
             } else if !of_drafts.contains(&root) {
                 logged("deleted", &root, self.store.delete(&root));
             }
         }
-        let doomed =
-            view.doomed.iter().filter(|(_, doomed)| doomed.store == self.name).map(|(root, _)| *root);
-        doomed.filter(|root| view.names(*root) || self.is_gone(root)).collect()
+        let named =
+            view.doomed.iter().filter(|(root, doomed)| doomed.store == self.name && view.names(**root));
+        let named: Vec<Root> = named.map(|(root, _)| *root).collect();
+        named.into_iter().chain(self.doomed(view).into_iter().filter(|root| self.is_gone(root))).collect()
+    }
+
+    /// The contents that are to be deleted here and that nothing names.
+    fn doomed(&self, view: &FarmView) -> Vec<Root> {
+        let of_us = view.doomed.iter().filter(|(_, doomed)| doomed.store == self.name);
+        of_us.map(|(root, _)| *root).filter(|root| !view.names(*root)).collect()
+    }
+
+    /// Deletes a content that was in use until now, unless something still needs it. What stays
+    /// because somebody is at work goes with the next prune.
+    pub(crate) async fn let_go(self: &Arc<Self>, farm: &FarmHandle, root: Root) {
+        let Ok(_alone) = self.imports.try_write() else { return };
+        if farm.view().names(root) || self.is_below_a_draft(root) {
+            return;
+        }
+        if let Err(error) = farm.decide(|view, _| copy::forget(view, root, farm.server())).await {
+            tracing::warn!(root = %root.short(), %error, "a former checkpoint stays until the next prune");
+            return;
+        }
+        let share = Arc::clone(self);
+        let deleted = tokio::task::spawn_blocking(move || share.is_gone(&root));
+        deleted.await.expect("deleting answers with an error");
+    }
+
+    fn is_below_a_draft(&self, root: Root) -> bool {
+        self.store.roots_of_drafts().contains(&root)
     }
 
     /// Deletes a content if it is there; whether it is gone now.

@@ -61,7 +61,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
 
 pub(super) async fn list(State(state): State<Shared>) -> Json<Vec<VDiskView>> {
     let view = state.farm.view();
-    Json(view.vdisks.values().map(|vdisk| views::vdisk(&view, vdisk)).collect())
+    Json(view.vdisks.values().map(|vdisk| views::vdisk(&state, &view, vdisk)).collect())
 }
 
 pub(super) async fn show(
@@ -166,5 +166,5 @@ fn view_of(state: &AppState, name: &Name) -> Result<VDiskView, ApiError> {
     let none = || {
         ApiError::not_found(format!("there is no vDisk {name}"), "`headwater vdisk list` shows what there is")
     };
-    Ok(views::vdisk(&view, view.vdisks.get(name).ok_or_else(none)?))
+    Ok(views::vdisk(state, &view, view.vdisks.get(name).ok_or_else(none)?))
 }

@@ -5,16 +5,13 @@ use super::session_routes::holder_text;
 use super::sessions::Holder;
 use super::state::AppState;
 use super::stores::Share;
-use api::{
-    CollectionView, DeviceView, EventView, PendingView, ServerView, StatusView, StoreView, VDiskView,
-    VersionView,
-};
+use super::version_views;
+use api::{CollectionView, DeviceView, EventView, PendingView, ServerView, StatusView, StoreView, VDiskView};
 use farm::{
-    Bootable, Collection, Device, Event, EventId, FarmView, PendingDevice, PendingState, Server, Severity,
-    VDisk, Version,
+    Collection, Device, Event, EventId, FarmView, PendingDevice, PendingState, Server, Severity, VDisk,
 };
-use model::{MacAddress, Name};
-use std::collections::HashMap;
+use model::{MacAddress, Name, VersionNumber};
+use std::collections::{BTreeMap, HashMap};
 
 /// How many sessions each device has on this server.
 pub(super) type SessionCounts = HashMap<MacAddress, u32>;
@@ -35,6 +32,13 @@ pub(super) fn sessions_of(state: &AppState, vdisk: &Name) -> Vec<String> {
     open.map(|info| holder_text(&info)).collect()
 }
 
+/// The open sessions that read or write one version, for people.
+pub(super) fn sessions_of_version(state: &AppState, vdisk: &Name, number: VersionNumber) -> Vec<String> {
+    let open = state.boot.sessions.list().into_iter();
+    let open = open.filter(|info| &info.vdisk == vdisk && info.version == number);
+    open.map(|info| holder_text(&info)).collect()
+}
+
 pub(super) fn device(
     view: &FarmView,
     device: &Device,
@@ -45,8 +49,14 @@ pub(super) fn device(
         name: device.name.clone(),
         mac: device.mac,
         collection: device.collection.clone(),
-        assigned_vdisk: device.vdisks.first().cloned(),
-        vdisk: view.vdisk_of(device).cloned(),
+        kind: match device.kind {
+            farm::DeviceKind::Production => api::DeviceKind::Production,
+            farm::DeviceKind::Test => api::DeviceKind::Test,
+            farm::DeviceKind::Maintenance => api::DeviceKind::Maintenance,
+        },
+        assigned_vdisks: device.vdisks.clone(),
+        vdisks: view.vdisks_of(device).to_vec(),
+        pins: numbers(&device.pins),
         disabled: device.disabled,
         not_booting: farm::rules::boot::why_not_booting(view, device, server, now()),
         sessions: sessions.get(&device.mac).copied().unwrap_or(0),
@@ -59,7 +69,8 @@ pub(super) fn collection(view: &FarmView, collection: &Collection) -> Collection
     let naming = &collection.naming;
     CollectionView {
         name: collection.name.clone(),
-        vdisk: collection.vdisks.first().cloned(),
+        vdisks: collection.vdisks.clone(),
+        pins: numbers(&collection.pins),
         cache_limit_bytes: collection.write_cache.limit_bytes,
         when_full: match collection.write_cache.when_full {
             farm::WhenFull::RefuseWrites => api::WhenFull::RefuseWrites,
@@ -85,33 +96,21 @@ pub(super) fn pending(pending: &PendingDevice) -> PendingView {
     }
 }
 
-pub(super) fn vdisk(view: &FarmView, vdisk: &VDisk) -> VDiskView {
+/// Pins as the API shows them.
+fn numbers(pins: &BTreeMap<Name, VersionNumber>) -> BTreeMap<Name, u32> {
+    pins.iter().map(|(vdisk, number)| (vdisk.clone(), number.0)).collect()
+}
+
+pub(super) fn vdisk(state: &AppState, view: &FarmView, vdisk: &VDisk) -> VDiskView {
     VDiskView {
         name: vdisk.name.clone(),
         store: vdisk.store.clone(),
         size_bytes: vdisk.size.bytes(),
         created_ms: vdisk.created.0,
         hooks: vdisk.hooks.clone(),
-        versions: view.versions_of(&vdisk.name).map(|found| version(found)).collect(),
-    }
-}
-
-fn version(version: &Version) -> VersionView {
-    let (kernel, not_bootable) = match &version.boot {
-        Bootable::Linux { kernel_version, .. } => (Some(kernel_version.clone()), None),
-        Bootable::No { reason } => (None, Some(reason.clone())),
-    };
-    VersionView {
-        number: version.number.0,
-        access: version.access,
-        root: version.root,
-        size_bytes: version.size.bytes(),
-        data_bytes: version.data_bytes,
-        kernel,
-        not_bootable,
-        comment: version.comment.clone(),
-        created_ms: version.created.at.0,
-        created_by: version.created.by.clone(),
+        production: vdisk.production.map(|number| number.0),
+        pinned: vdisk.pinned.map(|number| number.0),
+        versions: version_views::all(state, view, vdisk),
     }
 }
 

@@ -5,3 +5,4 @@ mod hooks;
 mod serve;
 mod support;
 mod vdisks;
+mod versions;

@@ -203,8 +203,17 @@ pub(crate) fn qemu_img(words: &[&str]) {
 
 /// Runs commands of `qemu-io` on a disk, or says what went wrong.
 pub(crate) fn qemu_io(uri: &str, commands: &[&str]) {
+    qemu_io_with(&["-f", "raw"], uri, commands);
+}
+
+/// Runs commands of `qemu-io` on a disk that cannot be written.
+pub(crate) fn qemu_io_read(uri: &str, commands: &[&str]) {
+    qemu_io_with(&["-r", "-f", "raw"], uri, commands);
+}
+
+fn qemu_io_with(options: &[&str], uri: &str, commands: &[&str]) {
     let words = commands.iter().flat_map(|command| ["-c", command]);
-    let output = std::process::Command::new("qemu-io").args(["-f", "raw", uri]).args(words).output();
+    let output = std::process::Command::new("qemu-io").args(options).arg(uri).args(words).output();
     let output = output.expect("qemu-io runs: apt-get install qemu-utils");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let wrong = !output.status.success() || said.contains("failed");

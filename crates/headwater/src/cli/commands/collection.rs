@@ -2,7 +2,7 @@
 
 use crate::byte_size::ByteSize;
 use crate::cli::Context;
-use crate::cli::output::{bytes, or_dash};
+use crate::cli::output::{bytes, names, or_dash, pins};
 use api::{CollectionView, NewCollection, PatchCollection, WhenFull, paths};
 use clap::{Args, Subcommand, ValueEnum};
 use model::Name;
@@ -48,11 +48,11 @@ pub(crate) struct Set {
 /// What a collection gives its devices.
 #[derive(Args)]
 pub(crate) struct Template {
-    /// What its devices boot
-    #[arg(long)]
-    vdisk: Option<Name>,
+    /// What its devices boot; several make a boot menu, the first is the default
+    #[arg(long = "vdisk", value_name = "VDISK")]
+    vdisks: Vec<Name>,
     /// Its devices boot nothing
-    #[arg(long, conflicts_with = "vdisk")]
+    #[arg(long, conflicts_with = "vdisks")]
     no_vdisk: bool,
     /// The most that a device's write cache in RAM may hold, such as 2GiB
     #[arg(long, value_name = "SIZE")]
@@ -97,7 +97,7 @@ enum Full {
 impl From<Template> for PatchCollection {
     fn from(template: Template) -> Self {
         Self {
-            vdisk: if template.no_vdisk { Some(None) } else { template.vdisk.map(Some) },
+            vdisks: (template.no_vdisk || !template.vdisks.is_empty()).then_some(template.vdisks),
             cache_limit_bytes: template.cache.map(|size| size.0),
             when_full: template.when_full.map(|when| match when {
                 Full::RefuseWrites => WhenFull::RefuseWrites,
@@ -144,7 +144,7 @@ async fn list(context: &Context) -> anyhow::Result<()> {
     context.output.list(&collections, &["name", "vdisk", "devices", "cache", "auto-add"], |collection| {
         vec![
             collection.name.to_string(),
-            or_dash(collection.vdisk.as_ref()),
+            names(&collection.vdisks),
             collection.devices.to_string(),
             bytes(collection.cache_limit_bytes),
             on_off(collection.auto_add).to_owned(),
@@ -160,7 +160,8 @@ fn show(context: &Context, collection: &CollectionView) -> anyhow::Result<()> {
         };
         vec![
             ("name", collection.name.to_string()),
-            ("vdisk", or_dash(collection.vdisk.as_ref())),
+            ("vdisk", names(&collection.vdisks)),
+            ("pinned", pins(&collection.pins)),
             ("devices", collection.devices.to_string()),
             ("write cache", bytes(collection.cache_limit_bytes)),
             ("when full", when_full.to_owned()),

@@ -1,9 +1,9 @@
 //! `headwater device list|show|add|set|assign|remove`
 
 use crate::cli::Context;
-use crate::cli::output::{or_dash, time_of};
-use api::{DeviceView, NewDevice, PatchDevice, paths};
-use clap::{Args, Subcommand};
+use crate::cli::output::{names, pins, time_of};
+use api::{DeviceKind, DeviceView, NewDevice, PatchDevice, paths};
+use clap::{Args, Subcommand, ValueEnum};
 use model::{MacAddress, Name};
 use reqwest::Method;
 
@@ -21,13 +21,42 @@ pub(crate) enum Device {
     Add(Add),
     /// Renames, moves, disables or enables a device
     Set(Set),
-    /// Makes a device boot another vDisk than its collection's
+    /// Makes a device boot other vDisks than its collection's
     Assign(Assign),
     /// Removes a device
     Remove {
         /// The device's name
         name: Name,
     },
+}
+
+/// Which versions a device boots.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Kind {
+    /// What is in production
+    Production,
+    /// The newest version in test, else what is in production
+    Test,
+    /// A draft, to write it
+    Maintenance,
+}
+
+impl From<Kind> for DeviceKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Production => Self::Production,
+            Kind::Test => Self::Test,
+            Kind::Maintenance => Self::Maintenance,
+        }
+    }
+}
+
+fn kind(kind: DeviceKind) -> &'static str {
+    match kind {
+        DeviceKind::Production => "production",
+        DeviceKind::Test => "test",
+        DeviceKind::Maintenance => "maintenance",
+    }
 }
 
 #[derive(Args)]
@@ -40,9 +69,12 @@ pub(crate) struct Add {
     /// Its collection
     #[arg(long, default_value = "default")]
     collection: Name,
-    /// A vDisk of its own [default: the collection's]
-    #[arg(long)]
-    vdisk: Option<Name>,
+    /// A vDisk of its own [default: the collection's]; several make a boot menu
+    #[arg(long = "vdisk", value_name = "VDISK")]
+    vdisks: Vec<Name>,
+    /// Which versions it boots
+    #[arg(long, value_enum, default_value_t = Kind::Production)]
+    kind: Kind,
 }
 
 #[derive(Args)]
@@ -54,6 +86,9 @@ pub(crate) struct Changes {
     /// The collection to move to
     #[arg(long)]
     collection: Option<Name>,
+    /// Which versions it boots
+    #[arg(long, value_enum)]
+    kind: Option<Kind>,
     /// Keeps it from booting
     #[arg(long, conflicts_with = "enable")]
     disable: bool,
@@ -75,11 +110,11 @@ pub(crate) struct Set {
 pub(crate) struct Assign {
     /// The device's name
     name: Name,
-    /// The vDisk
-    #[arg(required_unless_present = "collection_default")]
-    vdisk: Option<Name>,
+    /// The vDisk; several make a boot menu, the first is the default
+    #[arg(required_unless_present = "collection_default", value_name = "VDISK")]
+    vdisks: Vec<Name>,
     /// Takes the device's own assignment away
-    #[arg(long, conflicts_with = "vdisk")]
+    #[arg(long, conflicts_with = "vdisks")]
     collection_default: bool,
 }
 
@@ -104,16 +139,21 @@ impl Device {
 
 async fn list(context: &Context) -> anyhow::Result<()> {
     let devices: Vec<DeviceView> = context.client.get(paths::DEVICES).await?;
-    context.output.list(&devices, &["name", "mac", "collection", "vdisk", "sessions", "state"], |device| {
-        vec![
-            device.name.to_string(),
-            device.mac.to_string(),
-            device.collection.to_string(),
-            or_dash(device.vdisk.as_ref()),
-            device.sessions.to_string(),
-            device.not_booting.clone().unwrap_or_else(|| "ok".to_owned()),
-        ]
-    })
+    context.output.list(
+        &devices,
+        &["name", "mac", "collection", "vdisk", "kind", "sessions", "state"],
+        |device| {
+            vec![
+                device.name.to_string(),
+                device.mac.to_string(),
+                device.collection.to_string(),
+                names(&device.vdisks),
+                kind(device.kind).to_owned(),
+                device.sessions.to_string(),
+                device.not_booting.clone().unwrap_or_else(|| "ok".to_owned()),
+            ]
+        },
+    )
 }
 
 /// Prints a device, also one that was just made or changed.
@@ -123,8 +163,10 @@ pub(super) fn show(context: &Context, device: &DeviceView) -> anyhow::Result<()>
             ("name", device.name.to_string()),
             ("mac", device.mac.to_string()),
             ("collection", device.collection.to_string()),
-            ("vdisk", or_dash(device.vdisk.as_ref())),
-            ("assigned", or_dash(device.assigned_vdisk.as_ref())),
+            ("kind", kind(device.kind).to_owned()),
+            ("vdisk", names(&device.vdisks)),
+            ("assigned", names(&device.assigned_vdisks)),
+            ("pinned", pins(&device.pins)),
             ("sessions", device.sessions.to_string()),
             ("state", device.not_booting.clone().unwrap_or_else(|| "ok".to_owned())),
             ("added", time_of(device.created_ms)),
@@ -134,24 +176,25 @@ pub(super) fn show(context: &Context, device: &DeviceView) -> anyhow::Result<()>
 
 impl Add {
     async fn run(self, context: &Context) -> anyhow::Result<()> {
-        let Self { mac, name, collection, vdisk } = self;
-        let new = NewDevice { mac, name, collection: Some(collection), vdisk };
+        let Self { mac, name, collection, vdisks, kind } = self;
+        let new = NewDevice { mac, name, collection: Some(collection), vdisks, kind: kind.into() };
         show(context, &context.client.post(paths::DEVICES, &new).await?)
     }
 }
 
 impl Set {
     async fn run(self, context: &Context) -> anyhow::Result<()> {
-        let Changes { name, collection, disable, enable } = self.changes;
+        let Changes { name, collection, kind, disable, enable } = self.changes;
         let disabled = (disable || enable).then_some(disable);
-        let patch = PatchDevice { name, collection, vdisk: None, disabled };
+        let kind = kind.map(Into::into);
+        let patch = PatchDevice { name, collection, vdisks: None, kind, disabled };
         show(context, &context.client.patch(&paths::fill(paths::DEVICE, self.device), &patch).await?)
     }
 }
 
 impl Assign {
     async fn run(self, context: &Context) -> anyhow::Result<()> {
-        let patch = PatchDevice { vdisk: Some(self.vdisk), ..PatchDevice::default() };
+        let patch = PatchDevice { vdisks: Some(self.vdisks), ..PatchDevice::default() };
         show(context, &context.client.patch(&paths::fill(paths::DEVICE, self.name), &patch).await?)
     }
 }

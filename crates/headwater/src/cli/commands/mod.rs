@@ -14,3 +14,4 @@ pub(crate) mod session;
 pub(crate) mod status;
 pub(crate) mod store;
 pub(crate) mod vdisk;
+pub(crate) mod version;

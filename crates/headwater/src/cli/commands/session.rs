@@ -29,6 +29,9 @@ pub(crate) enum Session {
         /// is closed, such as 1GiB
         #[arg(long, value_name = "SIZE")]
         scratch: Option<ByteSize>,
+        /// Writes to the version itself: a draft that nobody else holds
+        #[arg(long, requires = "version", conflicts_with = "scratch")]
+        write: bool,
     },
     /// Ends a session: its machine loses its disk
     Close {
@@ -43,9 +46,9 @@ impl Session {
         match self {
             Self::List => list(context).await,
             Self::Show { id } => show(context, &client.get(&paths::fill(paths::SESSION, id)).await?),
-            Self::Create { vdisk, version, scratch } => {
+            Self::Create { vdisk, version, scratch, write } => {
                 let scratch_bytes = scratch.map(|size| size.0);
-                let new = NewSession { vdisk, version, scratch_bytes };
+                let new = NewSession { vdisk, version, scratch_bytes, write };
                 let opened: OpenedSession = client.post(paths::SESSIONS, &new).await?;
                 context
                     .output

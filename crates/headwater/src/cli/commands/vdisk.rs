@@ -3,8 +3,9 @@
 mod export;
 mod import;
 
+use super::version;
 use crate::cli::Context;
-use crate::cli::output::{bytes, time_of};
+use crate::cli::output::{Output, bytes, or_dash, print, time_of};
 use api::{PatchVDisk, VDiskView, VersionView, paths};
 use clap::{Subcommand, ValueEnum};
 use model::Name;
@@ -92,7 +93,8 @@ async fn find(context: &Context, name: &Name) -> anyhow::Result<VDiskView> {
 async fn list(context: &Context) -> anyhow::Result<()> {
     let vdisks: Vec<VDiskView> = context.client.get(paths::VDISKS).await?;
     context.output.list(&vdisks, &["name", "version", "access", "size", "data", "kernel"], |vdisk| {
-        let newest = vdisk.versions.last();
+        let boots = vdisk.versions.iter().find(|version| version.in_production);
+        let newest = boots.or(vdisk.versions.last());
         let of = |field: fn(&VersionView) -> String| newest.map(field).unwrap_or_default();
         vec![
             vdisk.name.to_string(),
@@ -111,27 +113,30 @@ fn kernel(version: &VersionView) -> String {
 }
 
 /// Prints a vDisk, also one that was just imported.
-fn show(context: &Context, vdisk: &VDiskView) -> anyhow::Result<()> {
+pub(super) fn show(context: &Context, vdisk: &VDiskView) -> anyhow::Result<()> {
     context.output.one(vdisk, |vdisk| {
         let mut fields = vec![
             ("name", vdisk.name.to_string()),
             ("store", vdisk.store.to_string()),
             ("size", format!("{} ({} bytes)", bytes(vdisk.size_bytes), vdisk.size_bytes)),
             ("created", time_of(vdisk.created_ms)),
+            ("production", or_dash(vdisk.production.map(|number| format!("version {number}")))),
         ];
         if !vdisk.hooks.is_empty() {
             let hooks: Vec<&str> = vdisk.hooks.iter().map(Name::as_str).collect();
             fields.push(("hooks", hooks.join(", ")));
         }
-        for version in &vdisk.versions {
-            fields.push(("version", format!("{} ({})", version.number, version.access)));
-            fields.push(("  root", version.root.to_string()));
-            fields.push(("  data", bytes(version.data_bytes)));
-            fields.push(("  kernel", kernel(version)));
-            fields.extend(version.not_bootable.clone().map(|reason| ("  why", reason)));
-            fields.extend((!version.comment.is_empty()).then(|| ("  comment", version.comment.clone())));
-            fields.push(("  created", format!("{} by {}", time_of(version.created_ms), version.created_by)));
+        fields.extend(vdisk.pinned.map(|number| ("pinned", format!("version {number}"))));
+        if let Some(version) = vdisk.versions.iter().find(|version| version.in_production) {
+            fields.push(("root", version.root.to_string()));
+            fields.push(("data", bytes(version.data_bytes)));
+            fields.push(("kernel", kernel(version)));
+            fields.extend(version.not_bootable.clone().map(|reason| ("why", reason)));
         }
         fields
-    })
+    })?;
+    match context.output {
+        Output::Table => print(&format!("\n{}", version::table(&vdisk.versions))),
+        Output::Json => Ok(()),
+    }
 }

@@ -46,7 +46,8 @@ fn spec(mac: &str) -> SessionSpec {
         root: Manifest::new(size, vec![page.hash()]).root(),
         size,
         write_cache: None,
-        disk: Arc::new(NoDisk),
+        mode: SessionMode::Shared,
+        disk: Some(Arc::new(NoDisk)),
     }
 }
 
@@ -102,7 +103,8 @@ fn a_closed_session_takes_no_connection() {
     let sessions = Sessions::default();
     let token = sessions.open(spec("52:54:00:00:00:01"), Vec::new(), at(0)).unwrap();
     let id = sessions.find(&token).unwrap().id;
-    assert_eq!(sessions.close(&id), Some(token.clone()));
+    let closed = sessions.close(sessions.by_id(&id).unwrap()).unwrap();
+    assert_eq!(closed.token, Some(token.clone()));
     assert!(sessions.disk(&token, at(1)).is_none());
 }
 
@@ -113,4 +115,43 @@ fn a_timeline_notes_each_step_once() {
     sessions.step(&token, "kernel", at(1));
     sessions.step(&token, "kernel", at(2));
     assert_eq!(sessions.find(&token).unwrap().timeline.len(), 1);
+}
+
+#[test]
+fn a_session_goes_on_after_the_server_was_killed_unless_its_writes_were_in_ram() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || Sessions::kept_in(Ledger::open(dir.path().to_owned()).unwrap());
+    let before = open();
+    let kept = before.open(spec("52:54:00:00:00:01"), Vec::new(), at(0)).unwrap();
+    let scratch = SessionSpec { mode: SessionMode::Scratch, ..spec("52:54:00:00:00:02") };
+    let gone = before.open(scratch, Vec::new(), at(0)).unwrap();
+    let was = before.find(&kept).unwrap();
+    drop(before);
+    let after = open();
+    for (hash, record) in after.kept() {
+        after.restore(hash, record, Some(Arc::new(NoDisk)), at(5));
+    }
+    let is = after.find(&kept).unwrap();
+    assert_eq!((is.id, is.root, is.holder), (was.id, was.root, was.holder));
+    assert!(after.disk(&kept, at(6)).is_some() && after.find(&gone).is_none());
+    let closed = after.close(kept.hash()).unwrap();
+    assert!(closed.token.is_some() && open().kept().is_empty());
+}
+
+#[test]
+fn a_session_that_holds_a_draft_ends_by_closing_only() {
+    let sessions = Sessions::default();
+    let draft =
+        SessionSpec { mode: SessionMode::Draft { epoch: None }, disk: None, ..spec("52:54:00:00:00:01") };
+    let token = sessions.open(draft, Vec::new(), at(0)).unwrap();
+    assert!(sessions.disk(&token, at(1)).is_none(), "it has no disk before it is attached");
+    sessions.attach(token.hash(), 7, Arc::new(NoDisk)).unwrap();
+    sessions.disk(&token, at(1)).unwrap();
+    for n in 0..9 {
+        sessions.open(spec("52:54:00:00:00:01"), Vec::new(), at(100 + n)).unwrap();
+    }
+    sessions.observe(&[], at(9_999));
+    let holders = sessions.draft_holders(at(9_999));
+    assert_eq!((holders.len(), holders[0].2), (1, Some(at(1))));
+    assert!(sessions.find(&token).is_some());
 }

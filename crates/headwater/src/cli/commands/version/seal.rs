@@ -1,0 +1,25 @@
+//! `headwater version seal VDISK VERSION`
+
+use super::Which;
+use crate::cli::Context;
+use api::{SealVersion, paths};
+use clap::Args;
+use model::Name;
+
+/// Ends a draft: the version never changes again.
+#[derive(Args)]
+pub(crate) struct Seal {
+    #[command(flatten)]
+    which: Which,
+    /// Runs this against a copy first; where it fails, nothing has changed. May be repeated
+    #[arg(long = "hook", value_name = "NAME")]
+    hooks: Vec<Name>,
+}
+
+impl Seal {
+    pub(super) async fn run(self, context: &Context) -> anyhow::Result<()> {
+        let (which, body) = (self.which, SealVersion { hooks: self.hooks });
+        let job = context.client.post(&which.path(paths::VERSION_SEAL), &body).await?;
+        which.follow(context, job).await
+    }
+}

@@ -1,0 +1,86 @@
+//! What happens to drafts by itself: checkpoints from time to time, the end of sessions whose
+//! machines are gone, and fences for epochs that have passed.
+
+use super::boot_service::BootService;
+use super::draft_sessions::key_of;
+use super::drafts::{Boots, DraftKey};
+use super::sessions::{SessionInfo, SessionMode};
+use super::shutdown::Shutdown;
+use crate::config::DraftConfig;
+use farm::{EventKind, NewEvent};
+use protocol::plan::BootStage;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// How often is looked: a fraction of what an admin would wait for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Looks after the drafts as long as the server runs.
+pub(super) async fn run(boot: Arc<BootService>, config: DraftConfig, shutdown: Shutdown) {
+    let mut changes = boot.farm.changes();
+    let mut upkeep = Upkeep { boot, config, dirty_since: HashMap::new() };
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => (),
+            changed = changes.changed() => if changed.is_err() { return },
+            () = shutdown.wait() => return,
+        }
+        upkeep.boot.drafts.fence_passed(&upkeep.boot.farm.view());
+        upkeep.end_sessions(SystemTime::now()).await;
+        upkeep.save(Instant::now()).await;
+    }
+}
+
+struct Upkeep {
+    boot: Arc<BootService>,
+    config: DraftConfig,
+    /// Since when each open draft has changes that no checkpoint has.
+    dirty_since: HashMap<DraftKey, Instant>,
+}
+
+impl Upkeep {
+    /// Ends the sessions whose device is gone, or whose draft somebody else has now.
+    async fn end_sessions(&self, now: SystemTime) {
+        for (hash, info, idle_since) in self.boot.sessions.draft_holders(now) {
+            let grace = Duration::from_secs(self.config.reconnect_s);
+            let gone = idle_since.is_some_and(|since| {
+                let idle = now.duration_since(since).unwrap_or_default();
+                idle >= grace || is_stopping(&info)
+            });
+            let held = matches!(info.mode, SessionMode::Draft { epoch: Some(epoch) }
+                if self.boot.drafts.is_open(&key_of(&info), epoch));
+            if gone || !held {
+                self.boot.end_draft_session(hash).await;
+            }
+        }
+    }
+
+    /// Makes checkpoints of drafts that have been dirty for long, or have much to lose.
+    async fn save(&mut self, now: Instant) {
+        let open = self.boot.drafts.list();
+        self.dirty_since.retain(|key, _| open.iter().any(|(opened, _)| opened == key));
+        for (key, _) in open {
+            let bytes = self.boot.drafts.dirty_bytes(&key).unwrap_or(0);
+            if bytes == 0 {
+                self.dirty_since.remove(&key);
+                continue;
+            }
+            let since = *self.dirty_since.entry(key.clone()).or_insert(now);
+            let long = now.duration_since(since) >= Duration::from_secs(self.config.checkpoint_s);
+            if long || bytes >= self.config.checkpoint_bytes.0 {
+                // Whatever comes of it, the next one is not before the time is over again.
+                self.dirty_since.insert(key.clone(), now);
+                if let Err(error) = self.boot.drafts.checkpoint(&key, Boots::AsBefore, None).await {
+                    let message = format!("{key} has no new checkpoint: {error}");
+                    self.boot.farm.event(NewEvent::new(EventKind::ServiceFailed, &key.vdisk, message));
+                }
+            }
+        }
+    }
+}
+
+/// Whether the device has said that it shuts down: then a closed connection is its end.
+fn is_stopping(info: &SessionInfo) -> bool {
+    info.report.as_ref().is_some_and(|report| report.stage >= BootStage::Stopping)
+}

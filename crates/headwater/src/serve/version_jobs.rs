@@ -1,0 +1,69 @@
+//! What of a version's life takes longer than a request, and deleting.
+
+use super::api_error::ApiError;
+use super::audit;
+use super::drafts::{Boots, DraftError, DraftKey, Saved, Sealing, saved_text};
+use super::jobs::{Job, Outcome};
+use super::state::Shared;
+use super::versions::{ADMIN, by_admin};
+use super::views;
+use api::{JobKind, SealVersion};
+use farm::rules::version as rules;
+use std::sync::Arc;
+
+/// Begins a checkpoint.
+pub(super) fn checkpoint(state: &Shared, key: DraftKey) -> Result<Arc<Job>, ApiError> {
+    farm::rules::draft::find(&state.farm.view(), &key.vdisk, key.number)?;
+    let job = state.jobs.begin(JobKind::Checkpoint, &key.to_string())?;
+    let (state, running) = (state.clone(), Arc::clone(&job));
+    audit::spawn(async move {
+        let saved = state.boot.drafts.checkpoint(&key, Boots::Look, Some(Arc::clone(&running))).await;
+        state.jobs.end(&running, outcome(&running, &key, saved));
+    });
+    Ok(job)
+}
+
+/// Begins a seal; refuses at once what the rules refuse now.
+pub(super) fn seal(state: &Shared, key: DraftKey, request: SealVersion) -> Result<Arc<Job>, ApiError> {
+    state.boot.drafts.may_attach(&key)?;
+    // The vDisk's own first, then what is asked for this time.
+    let mut hooks = rules::find_vdisk(&state.farm.view(), &key.vdisk)?.hooks.clone();
+    hooks.extend(request.hooks.into_iter().filter(|hook| !hooks.contains(hook)).collect::<Vec<_>>());
+    let job = state.jobs.begin(JobKind::Seal, &key.to_string())?;
+    let (state, running) = (state.clone(), Arc::clone(&job));
+    audit::spawn(async move {
+        let sealing = Sealing { hooks, by: ADMIN.to_owned() };
+        let sealed = state.boot.drafts.seal(&key, &sealing, Arc::clone(&running)).await;
+        state.jobs.end(&running, outcome(&running, &key, sealed));
+    });
+    Ok(job)
+}
+
+fn outcome(job: &Job, key: &DraftKey, saved: Result<Saved, DraftError>) -> Outcome {
+    match saved {
+        Ok(saved) => {
+            tracing::info!("{}", saved_text(key, &saved));
+            Outcome::Done { warning: None }
+        }
+        Err(_) if job.is_cancelled() => Outcome::Cancelled,
+        Err(error) => Outcome::failed(&error),
+    }
+}
+
+/// Deletes a version; its content goes where nothing needs it.
+pub(super) async fn delete(state: &Shared, key: &DraftKey) -> Result<(), ApiError> {
+    let before = state.farm.view();
+    let DraftKey { vdisk, number } = key;
+    let root = rules::find(&before, vdisk, *number)?.root;
+    let store = rules::find_vdisk(&before, vdisk)?.store.clone();
+    let sessions = views::sessions_of_version(state, vdisk, *number);
+    state.farm.decide(|view, now| rules::delete(view, vdisk, *number, &sessions, &by_admin(now))).await?;
+    state.boot.drafts.forget(key).await;
+    if let Some(share) = state.stores.find(Some(&store)).cloned() {
+        share.settle(&state.farm).await;
+    }
+    if !state.farm.view().names(root) {
+        state.boot.files.forget(&root);
+    }
+    Ok(())
+}
