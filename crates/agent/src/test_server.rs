@@ -24,6 +24,8 @@ pub(crate) enum Manner {
     Silent,
     /// Refuses every change for good.
     Fenced,
+    /// Answers every change as a disk does that is closed, for a while or for good.
+    Closed,
     /// Has no room for changes.
     Full,
     /// Knows no export any more.
@@ -216,7 +218,7 @@ impl TestServer {
         payload: &[u8],
     ) -> std::io::Result<()> {
         let manner = self.with(|state| {
-            if !matches!(state.manner, Manner::Fenced | Manner::Full | Manner::Failing) {
+            if !matches!(state.manner, Manner::Fenced | Manner::Closed | Manner::Full | Manner::Failing) {
                 execute(state, order, payload);
             }
             state.manner
@@ -225,6 +227,7 @@ impl TestServer {
         let mut reply = Vec::new();
         match manner {
             Manner::Fenced => form.put_error(to, ErrorNumber::Perm, &mut reply),
+            Manner::Closed => form.put_error(to, ErrorNumber::Shutdown, &mut reply),
             Manner::Full => form.put_error(to, ErrorNumber::NoSpace, &mut reply),
             Manner::Failing => form.put_error(to, ErrorNumber::Io, &mut reply),
             Manner::CutOff | Manner::Silent => {
@@ -251,9 +254,12 @@ impl TestServer {
         form.put_data_head(to, range, &mut reply);
         reply.extend_from_slice(&data);
         match manner {
-            Manner::Honest | Manner::Failing | Manner::Fenced | Manner::Full | Manner::Gone => {
-                stream.write_all(&reply)
-            }
+            Manner::Honest
+            | Manner::Failing
+            | Manner::Fenced
+            | Manner::Closed
+            | Manner::Full
+            | Manner::Gone => stream.write_all(&reply),
             Manner::CutOff => {
                 self.behave(Manner::Honest);
                 stream.write_all(&reply[..reply.len() / 2])?;

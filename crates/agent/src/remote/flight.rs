@@ -268,6 +268,10 @@ impl Flight {
         if waiting.failures < MAX_FAILURES {
             return Err(bad); // it goes to the next server
         }
+        if self.is_draft && !is_read && waiting.failed == Some(ErrorNumber::Shutdown) {
+            self.refuse("it closed the draft to this machine".to_owned(), finished);
+            return Ok(());
+        }
         let error = format!("every server failed: {bad}");
         finished.extend(self.end(cookie).map(|waiting| waiting.fail(BlockError::Io(error))));
         Ok(())

@@ -4,7 +4,9 @@ use super::*;
 use std::sync::mpsc::Receiver;
 
 fn draft(server: &TestServer) -> RemoteDisk {
-    let target = RemoteTarget { access: Access::ReadWrite, ..target(&[server]) };
+    let mut target = RemoteTarget { access: Access::ReadWrite, ..target(&[server]) };
+    // A flush may take long on a busy machine: no test here is about a server that says nothing.
+    target.patience.stall = LONG;
     RemoteDisk::start(target).unwrap()
 }
 
@@ -106,6 +108,16 @@ fn a_refused_write_ends_all_writes_and_no_read() {
     assert_eq!(read(&disk, 0, 4096).unwrap(), [1; 4096]);
     assert!(disk.status().refused.is_some());
     assert_eq!(server.executed().0, 1, "nothing is sent again");
+}
+
+#[test]
+fn a_draft_that_is_closed_for_good_is_not_asked_for_ever() {
+    let server = TestServer::start_draft(vec![9; MIB]);
+    let disk = draft(&server);
+    server.behave(Manner::Closed);
+    assert_eq!(ends(&write(&disk, 0, 2, 4096)), Err(BlockError::ReadOnly));
+    assert!(server.connections() >= 8, "it may have been closed for a while only");
+    assert!(disk.status().refused.is_some());
 }
 
 #[test]
