@@ -6,6 +6,8 @@ use std::time::Duration;
 
 /// A plan has a few hundred bytes; a list of 64 servers stays below this.
 const MAX_PLAN_BYTES: u64 = 256 * 1024;
+/// The most of a server's reason that is shown.
+const MAX_REASON_CHARS: usize = 1000;
 /// A server that has not answered by then is passed over.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// The pauses between rounds over all servers grow to this.
@@ -22,6 +24,9 @@ pub(crate) enum PlanError {
     /// The answer cannot be read as a plan.
     #[error("its plan cannot be read: {0}")]
     Json(#[from] serde_json::Error),
+    /// The server gives none, and says why.
+    #[error("{0}")]
+    Refused(String),
     /// Made for another agent.
     #[error(
         "its plan has revision {0}, this agent knows {REVISION}\nhint: the server is newer than the agent in this initrd; boot again"
@@ -54,20 +59,21 @@ pub(crate) fn plan_once(url: &str) -> Result<BootPlan, PlanError> {
     plan_from(&http(ANSWER_WITHIN), url)
 }
 
-/// An HTTP client whose every call ends within `timeout`.
+/// An HTTP client whose every call ends within `timeout`, and to which an answer that says no is
+/// an answer and no error.
 pub(crate) fn http(timeout: Duration) -> ureq::Agent {
-    ureq::Agent::config_builder().timeout_global(Some(timeout)).proxy(None).build().into()
-}
-
-/// The same, but an answer that says no is an answer and no error.
-pub(crate) fn http_with_answers(timeout: Duration) -> ureq::Agent {
     let config = ureq::Agent::config_builder().timeout_global(Some(timeout)).proxy(None);
     config.http_status_as_error(false).build().into()
 }
 
 fn plan_from(agent: &ureq::Agent, url: &str) -> Result<BootPlan, PlanError> {
-    let text = agent.get(url).call()?.body_mut().with_config().limit(MAX_PLAN_BYTES).read_to_vec()?;
-    parse(&text)
+    let mut answer = agent.get(url).call()?;
+    let text = answer.body_mut().with_config().limit(MAX_PLAN_BYTES).read_to_vec()?;
+    if answer.status().is_success() {
+        return parse(&text);
+    }
+    let reason: String = String::from_utf8_lossy(&text).trim().chars().take(MAX_REASON_CHARS).collect();
+    Err(PlanError::Refused(if reason.is_empty() { answer.status().to_string() } else { reason }))
 }
 
 /// Reads a plan and refuses one that cannot be followed.

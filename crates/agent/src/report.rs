@@ -87,7 +87,7 @@ struct Reporter {
 
 impl Reporter {
     fn run(mut self, woken: &mpsc::Receiver<()>) {
-        let agent = fetch::http_with_answers(ANSWER_WITHIN);
+        let agent = fetch::http(ANSWER_WITHIN);
         let mut current = 0;
         while let Some(disk) = self.disk.upgrade() {
             let report = self.report(&disk);
