@@ -23,11 +23,23 @@ pub struct EventView {
     pub server: Name,
 }
 
-/// Which events to answer.
+/// Which events to answer; fields that are left out match everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EventsQuery {
-    /// Any value but `false`: a stream of server-sent events instead of a list.
+    /// Of these kinds, joined by commas.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub follow: Option<String>,
+    pub kind: Option<String>,
+    /// This bad or worse: `info`, `warning`, `error`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub severity: Option<String>,
+    /// About this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// Not older than this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<u64>,
+    /// At most so many, the newest ones; a stream does not look at it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
 }

@@ -76,9 +76,11 @@ pub const STORES: &str = "/v1/stores";
 pub const SESSIONS: &str = "/v1/sessions";
 /// GET: [`crate::SessionView`]. DELETE: ends it.
 pub const SESSION: &str = "/v1/sessions/{id}";
-/// GET: list of [`crate::EventView`], oldest first; with `?follow` a stream of server-sent events
-/// whose data is one [`crate::EventView`] each, beginning with the present list.
+/// GET: list of [`crate::EventView`], oldest first.
 pub const EVENTS: &str = "/v1/events";
+/// GET: server-sent events whose data is one [`crate::EventView`] each: the present ones, then each
+/// new one; behind the one that the header `Last-Event-ID` names.
+pub const EVENTS_STREAM: &str = "/v1/events/stream";
 
 /// GET: list of [`crate::AuditView`], newest first.
 pub const AUDIT: &str = "/v1/audit";

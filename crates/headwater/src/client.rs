@@ -29,6 +29,7 @@ pub(crate) struct Client {
     url: String,
     token: Option<String>,
     token_file: PathBuf,
+    target: Target,
 }
 
 /// Why a command failed, by what its exit code tells.
@@ -63,7 +64,13 @@ impl Client {
             url: url.unwrap_or_else(|| DEFAULT_URL.to_owned()).trim_end_matches('/').to_owned(),
             token: target.token.clone().or_else(|| told(TOKEN_FILE)),
             token_file: state_dir.join(TOKEN_FILE),
+            target: target.clone(),
         })
+    }
+
+    /// The same server, which may have moved meanwhile.
+    pub(crate) fn found_again(&self) -> Result<Self> {
+        Self::new(&self.target)
     }
 
     /// Where the server is.

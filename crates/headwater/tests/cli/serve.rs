@@ -1,6 +1,6 @@
 //! The server's start and stop, its configuration, and its records over a restart.
 
-use super::support::{Home, wait_for};
+use super::support::Home;
 use std::net::TcpListener;
 
 #[test]
@@ -124,5 +124,26 @@ fn events_are_followed_as_they_happen() {
     home.run(&["device", "add", "52:54:00:12:34:56"]);
     assert_eq!(kinds.next().as_deref(), Some("device-added"));
     assert_eq!(server.stop(), Some(0), "a follower does not hold up the stop");
-    wait_for("the follower to end", || follow.try_wait().unwrap().is_some());
+    let _server = home.start();
+    assert_eq!(kinds.next().as_deref(), Some("server-stopped"), "it goes on behind what it has seen");
+    assert_eq!(kinds.next().as_deref(), Some("server-started"));
+    follow.kill().unwrap();
+    follow.wait().unwrap();
+}
+
+#[test]
+fn events_are_filtered() {
+    let home = Home::new();
+    let _server = home.start();
+    home.run(&["device", "add", "52:54:00:12:34:56", "--name", "kiosk"]);
+    home.run(&["device", "add", "52:54:00:12:34:57", "--name", "till"]);
+    home.run(&["device", "remove", "till"]);
+    let count = |words: &[&str]| home.json(&[&["events"], words].concat()).as_array().unwrap().len();
+    assert_eq!(count(&["--kind", "device-added"]), 2);
+    assert_eq!(count(&["--kind", "device-added", "--kind", "device-removed"]), 3);
+    assert_eq!(count(&["--subject", "till"]), 2);
+    assert_eq!(count(&["--severity", "error"]), 0);
+    assert_eq!(count(&["--since", "2999-01-01"]), 0);
+    assert_eq!(count(&["--limit", "1"]), 1);
+    assert!(home.refused(&["events", "--kind", "device-exploded"], 3).contains("events.md"));
 }
