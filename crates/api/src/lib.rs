@@ -18,6 +18,7 @@ pub mod openapi;
 pub mod paths;
 pub mod server;
 pub mod session;
+pub mod store_care;
 pub mod vdisk;
 pub mod version;
 
@@ -31,6 +32,7 @@ pub use hook::{HookReportView, HookView, TestHooks};
 pub use job::{JobKind, JobState, JobView};
 pub use server::{ServerView, StatusView, StoreView};
 pub use session::{NewSession, OpenedSession, SessionView, TimelineStep, WriteCacheView};
+pub use store_care::{LastScrub, PruneStore, PruneView, ScrubView};
 pub use vdisk::{ContentQuery, ExportVDisk, ImageFormat, ImportVDisk, PatchVDisk, VDiskView};
 pub use version::{
     BranchVersion, Changed, DeviceChange, DirtyView, DiscardDraft, DraftView, DryRun, Gate, GateView,

@@ -72,6 +72,10 @@ pub const PENDING_REJECT: &str = "/v1/pending/{mac}/reject";
 pub const SERVERS: &str = "/v1/servers";
 /// GET: list of [`crate::StoreView`].
 pub const STORES: &str = "/v1/stores";
+/// POST [`crate::PruneStore`]: [`crate::PruneView`].
+pub const STORE_PRUNE: &str = "/v1/stores/{name}/prune";
+/// GET, POST: begins, DELETE: stops; all answer [`crate::ScrubView`].
+pub const STORE_SCRUB: &str = "/v1/stores/{name}/scrub";
 /// GET: list of [`crate::SessionView`]. POST [`crate::NewSession`]: [`crate::OpenedSession`].
 pub const SESSIONS: &str = "/v1/sessions";
 /// GET: [`crate::SessionView`]. DELETE: ends it.

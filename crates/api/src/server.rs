@@ -32,6 +32,14 @@ pub struct StoreView {
     pub used_bytes: u64,
     /// How many vDisks are in it.
     pub vdisks: u32,
+    /// `ample`, `low` or `reserve`, by what is free now.
+    pub space: String,
+    /// With less than this free, space is low.
+    pub low_bytes: u64,
+    /// With this much free, it is ample again.
+    pub high_bytes: u64,
+    /// Chunks that are damaged and never served.
+    pub quarantined_chunks: u64,
 }
 
 /// How the answering server and the farm stand.

@@ -4,8 +4,8 @@ use super::api_error::ApiError;
 use super::routes::Routes;
 use super::state::Shared;
 use super::{
-    audit, collections, devices, events, hook_routes, openapi, pending, session_routes, vdisks, versions,
-    views,
+    audit, collections, devices, events, hook_routes, openapi, pending, session_routes, store_care, vdisks,
+    versions, views,
 };
 use api::{Endpoint, JobView, Method, ServerView, StatusView, StoreView, paths};
 use axum::Json;
@@ -41,6 +41,7 @@ pub(super) fn routes() -> Routes {
         events::routes,
         hook_routes::routes,
         audit::routes,
+        store_care::routes,
     ]
     .into_iter()
     .fold(routes, |routes, add| add(routes))
@@ -59,7 +60,11 @@ async fn servers(State(state): State<Shared>) -> Json<Vec<ServerView>> {
 async fn stores(State(state): State<Shared>) -> Result<Json<Vec<StoreView>>, ApiError> {
     let measured = tokio::task::spawn_blocking(move || {
         let view = state.farm.view();
-        state.stores.all().map(|share| views::store(&view, share)).collect::<Result<Vec<_>, _>>()
+        state
+            .stores
+            .all()
+            .map(|share| views::store(&view, &state.config, share))
+            .collect::<Result<Vec<_>, _>>()
     });
     let failed =
         |e: store::StoreError| ApiError::from_text(StatusCode::INTERNAL_SERVER_ERROR, &e.to_string());

@@ -100,6 +100,7 @@ async fn run(state: Shared, job: Arc<Job>, share: Arc<Share>, import: Import) {
         Err(error) => Outcome::failed(&error),
     };
     share.settle(&state.farm).await;
+    state.care.look_soon();
     let why = match &outcome {
         Outcome::Done { .. } => None,
         Outcome::Cancelled => Some("was cancelled".to_owned()),

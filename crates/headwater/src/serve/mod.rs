@@ -42,6 +42,7 @@ mod session_routes;
 mod sessions;
 mod shutdown;
 mod state;
+mod store_care;
 mod stores;
 mod token;
 mod upkeep;
@@ -87,6 +88,7 @@ async fn serve(config: Config) -> Result<()> {
     // Without systemd there is nobody to notify.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tokio::spawn(state::cancel_jobs_on_stop(state.clone()));
+    tokio::spawn(store_care::run(state.clone()));
     let served = http::serve(listener, http::router(&state), shutdown.clone()).await;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     shutdown.begin();

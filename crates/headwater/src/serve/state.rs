@@ -13,6 +13,7 @@ use super::jobs::Jobs;
 use super::services::{Behind, Services, read_loaders};
 use super::sessions::{Ledger, Sessions};
 use super::shutdown::Shutdown;
+use super::store_care::Care;
 use super::stores::Stores;
 use super::token;
 use super::{gates, upkeep};
@@ -53,6 +54,7 @@ pub(crate) struct AppState {
     /// None once the stop has begun.
     pub(super) services: Mutex<Option<Services>>,
     pub(crate) jobs: Arc<Jobs>,
+    pub(crate) care: Care,
     pub(crate) shutdown: Shutdown,
     pub(crate) started: Instant,
 }
@@ -100,6 +102,7 @@ pub(super) async fn start(config: Config, listeners: Listeners, shutdown: Shutdo
         hooks,
         services: Mutex::new(Some(services)),
         jobs: Arc::new(Jobs::default()),
+        care: Care::new(&config),
         shutdown,
         started: Instant::now(),
         config,

@@ -153,6 +153,7 @@ pub(super) async fn delete(
     state.farm.decide(|view, _| rules::delete(view, &name, &views::sessions_of(&state, &name))).await?;
     if let Some(share) = store.and_then(|store| state.stores.find(Some(&store)).cloned()) {
         share.settle(&state.farm).await;
+        state.care.look_soon();
     }
     let after = state.farm.view();
     for version in before.versions_of(&name).filter(|version| !after.names(version.root)) {

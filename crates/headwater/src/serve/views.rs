@@ -4,14 +4,17 @@ use super::farm::now;
 use super::session_routes::holder_text;
 use super::sessions::Holder;
 use super::state::AppState;
+use super::store_care;
 use super::stores::Share;
 use super::version_views;
+use crate::config::Config;
 use api::{CollectionView, DeviceView, EventView, PendingView, ServerView, StatusView, StoreView, VDiskView};
 use farm::{
     Collection, Device, Event, EventId, FarmView, PendingDevice, PendingState, Server, Severity, VDisk,
 };
 use model::{MacAddress, Name, VersionNumber};
 use std::collections::{BTreeMap, HashMap};
+use store::SpaceState;
 
 /// How many sessions each device has on this server.
 pub(super) type SessionCounts = HashMap<MacAddress, u32>;
@@ -114,9 +117,10 @@ pub(super) fn vdisk(state: &AppState, view: &FarmView, vdisk: &VDisk) -> VDiskVi
     }
 }
 
-pub(super) fn store(view: &FarmView, share: &Share) -> Result<StoreView, store::StoreError> {
+pub(super) fn store(view: &FarmView, config: &Config, share: &Share) -> Result<StoreView, store::StoreError> {
     let space = share.store.space()?;
     let vdisks = view.vdisks.values().filter(|vdisk| vdisk.store == share.name).count();
+    let marks = store_care::marks(config, &share.name, space.total);
     Ok(StoreView {
         name: share.name.clone(),
         path: share.path.display().to_string(),
@@ -124,6 +128,10 @@ pub(super) fn store(view: &FarmView, share: &Share) -> Result<StoreView, store::
         free_bytes: space.free,
         used_bytes: space.used,
         vdisks: count(vdisks),
+        space: store_care::state_text(marks.next(SpaceState::Ample, space.free)).to_owned(),
+        low_bytes: marks.low,
+        high_bytes: marks.high,
+        quarantined_chunks: share.store.quarantined_chunks(),
     })
 }
 

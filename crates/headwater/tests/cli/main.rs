@@ -3,6 +3,7 @@
 mod audit;
 mod hooks;
 mod serve;
+mod store_care;
 mod support;
 mod vdisks;
 mod versions;

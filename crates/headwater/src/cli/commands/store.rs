@@ -1,5 +1,6 @@
-//! `headwater store list|check`
+//! `headwater store list|check|prune|scrub|space`
 
+mod care;
 pub(crate) mod check;
 
 use crate::cli::Context;
@@ -14,6 +15,12 @@ pub(crate) enum Store {
     List,
     /// Verifies a store's directory while no server has it open; changes nothing
     Check(check::Check),
+    /// Deletes what no version, draft or session needs
+    Prune(care::Prune),
+    /// Verifies all that is stored, or shows how that stands
+    Scrub(care::Scrub),
+    /// Shows the room of each store, and when it is low
+    Space,
 }
 
 impl Store {
@@ -21,6 +28,9 @@ impl Store {
         match self {
             Self::List => list(context).await,
             Self::Check(check) => check.run(context.output),
+            Self::Prune(prune) => prune.run(context).await,
+            Self::Scrub(scrub) => scrub.run(context).await,
+            Self::Space => care::space(context).await,
         }
     }
 }

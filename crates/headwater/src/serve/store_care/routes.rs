@@ -1,0 +1,92 @@
+//! `/v1/stores/{name}/prune` and `/v1/stores/{name}/scrub`.
+
+use super::{prune, scrub};
+use crate::serve::api_error::ApiError;
+use crate::serve::params;
+use crate::serve::routes::Routes;
+use crate::serve::state::{AppState, Shared};
+use crate::serve::stores::Share;
+use api::{Endpoint, Method, PruneStore, PruneView, ScrubView, paths};
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use std::sync::Arc;
+
+/// The endpoints of the care of stores.
+pub(in crate::serve) fn routes(routes: Routes) -> Routes {
+    let prune = Endpoint::change(
+        Method::Post,
+        paths::STORE_PRUNE,
+        "store.prune",
+        "Deletes what no version, draft or session needs, or says what would go",
+    );
+    let start =
+        Endpoint::change(Method::Post, paths::STORE_SCRUB, "store.scrub", "Verifies all that is stored");
+    let stop = Endpoint::change(
+        Method::Delete,
+        paths::STORE_SCRUB,
+        "store.scrub-stop",
+        "Stops a scrub; the next one goes on from there",
+    );
+    let show = Endpoint::get(paths::STORE_SCRUB, "Shows how a scrub stands and what the last one found");
+    routes
+        .on(prune.takes::<PruneStore>().answers::<PruneView>(200), self::prune)
+        .on(show.answers::<ScrubView>(200), show_scrub)
+        .on(start.answers::<ScrubView>(202), start_scrub)
+        .on(stop.answers::<ScrubView>(202), stop_scrub)
+}
+
+fn share(state: &AppState, name: &str) -> Result<Arc<Share>, ApiError> {
+    let name = params::name(name)?;
+    let none = || {
+        let message = format!("this server has no share of store {name}");
+        ApiError::not_found(message, "`headwater store list` shows what it has")
+    };
+    state.stores.find(Some(&name)).cloned().ok_or_else(none)
+}
+
+async fn prune(
+    State(state): State<Shared>,
+    Path(name): Path<String>,
+    body: Result<Json<PruneStore>, JsonRejection>,
+) -> Result<Json<PruneView>, ApiError> {
+    let (share, Json(PruneStore { dry_run })) = (share(&state, &name)?, body?);
+    let pruned = match dry_run {
+        true => prune::dry_run(&state, &share).await,
+        false => prune::prune(&state, &share).await,
+    };
+    let failed =
+        |error: prune::PruneError| ApiError::from_text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string());
+    let store::Pruned { roots, layers, bytes } = pruned.map_err(failed)?;
+    Ok(Json(PruneView { store: share.name.clone(), dry_run, roots, layers, bytes }))
+}
+
+fn view(state: &AppState, share: &Share) -> Json<ScrubView> {
+    Json(state.scrub_of(share).view(share.store.quarantined_chunks()))
+}
+
+async fn show_scrub(
+    State(state): State<Shared>,
+    Path(name): Path<String>,
+) -> Result<Json<ScrubView>, ApiError> {
+    Ok(view(&state, &*share(&state, &name)?))
+}
+
+async fn start_scrub(
+    State(state): State<Shared>,
+    Path(name): Path<String>,
+) -> Result<(StatusCode, Json<ScrubView>), ApiError> {
+    let share = share(&state, &name)?;
+    scrub::start(&state, &share);
+    Ok((StatusCode::ACCEPTED, view(&state, &share)))
+}
+
+async fn stop_scrub(
+    State(state): State<Shared>,
+    Path(name): Path<String>,
+) -> Result<(StatusCode, Json<ScrubView>), ApiError> {
+    let share = share(&state, &name)?;
+    state.scrub_of(&share).stop();
+    Ok((StatusCode::ACCEPTED, view(&state, &share)))
+}
