@@ -27,6 +27,8 @@ enum Means {
     Lab,
     /// One test program of a package.
     Tests { package: &'static str, test: &'static str },
+    /// An example of a package with the claim's name, which prints its figure itself.
+    Example { package: &'static str },
     /// A program in `benches`, which prints its figure itself.
     Bench,
     /// The same, with a released `headwater` beside it that it starts.
@@ -56,6 +58,11 @@ pub(crate) const CLAIMS: &[Claim] = &[
         Means::Bench,
     ),
     claim("seal-cost", "a checkpoint of 1 GiB of changes against qemu-img commit", Means::Bench),
+    claim(
+        "model",
+        "the rules of drafts and promotion in every order of steps; known schemes are found to lose bytes",
+        Means::Example { package: "headwater-farm" },
+    ),
     claim(
         "version-kill",
         "kill -9 of the server in a loop of write, flush, checkpoint, seal, promote loses nothing",
@@ -89,6 +96,15 @@ impl Claim {
         match self.means {
             Means::Lab => show_lab(self.name),
             Means::Tests { package, test } => show_tests(self.name, package, test),
+            Means::Example { package } => run(cargo().args([
+                "run",
+                "--release",
+                "--quiet",
+                "--package",
+                package,
+                "--example",
+                self.name,
+            ])),
             Means::Bench => show_bench(self.name),
             Means::BenchOfServer => {
                 run(cargo().args(["build", "--release", "--package", "headwater"]))?;
