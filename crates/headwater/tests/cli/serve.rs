@@ -45,7 +45,7 @@ fn devices_are_added_changed_and_removed() {
     assert!(said.contains("devices boot or pin it: kiosk") && said.contains("hint: "), "{said}");
     home.run(&["device", "set", "kiosk", "--name", "till", "--disable"]);
     let shown = home.json(&["device", "show", "till"]);
-    assert_eq!((&shown["disabled"], &shown["vdisk"]), (&true.into(), &"office".into()));
+    assert_eq!((&shown["disabled"], &shown["vdisks"][0]), (&true.into(), &"office".into()));
     home.run(&["device", "assign", "till", "--collection-default"]);
     home.run(&["vdisk", "delete", "office"]);
     home.run(&["device", "remove", "till"]);

@@ -69,7 +69,7 @@ fn a_store_that_runs_out_of_room_is_told_once() {
     .unwrap();
     std::fs::create_dir_all(home.path("state/store")).unwrap();
     let script = format!(
-        "mount -t tmpfs -o size=256m tmpfs {store} && exec {headwater} serve --config {config} --state-dir {state}",
+        "mount -t tmpfs -o size=1g tmpfs {store} && exec {headwater} serve --config {config} --state-dir {state}",
         store = super::support::text(&home.path("state/store")),
         headwater = super::support::HEADWATER,
         config = super::support::text(&home.path("test.toml")),
@@ -79,7 +79,7 @@ fn a_store_that_runs_out_of_room_is_told_once() {
     command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script]);
     let server = home.start_by(command);
     assert_eq!(home.json(&["store", "space"])[0]["space"], "ample");
-    home.image("a.raw", 60 * MIB, 60 << 20);
+    home.image("a.raw", 150 * MIB, 150 << 20);
     home.run(&["vdisk", "import", "office", "a.raw"]);
     assert_eq!(home.json(&["store", "space"])[0]["space"], "low");
     let told = || home.json(&["events", "--kind", "space-low"]).as_array().unwrap().len();
