@@ -1,7 +1,8 @@
 //! The NBD server's view of the sessions: a token is an export, nothing else is.
 
 use super::farm::FarmHandle;
-use super::sessions::{Holder, Sessions, Token};
+use super::sessions::{Holder, SessionMode, Sessions, Token};
+use super::succession::Successions;
 use farm::{EventKind, NewEvent};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,13 +18,14 @@ const UNKNOWN_EVENT_EVERY_S: u64 = 10;
 pub(crate) struct Exports {
     sessions: Arc<Sessions>,
     farm: Arc<FarmHandle>,
+    successions: Successions,
     last_unknown_s: AtomicU64,
 }
 
 impl Exports {
     /// The exports that `sessions` has; unknown names become events of `farm`.
     pub(crate) fn new(sessions: Arc<Sessions>, farm: Arc<FarmHandle>) -> Self {
-        Self { sessions, farm, last_unknown_s: AtomicU64::new(0) }
+        Self { sessions, farm, successions: Successions::default(), last_unknown_s: AtomicU64::new(0) }
     }
 
     fn note_unknown(&self, peer: Peer) {
@@ -50,7 +52,13 @@ impl ExportDirectory for Exports {
             Holder::Admin => "an admin",
         };
         let description = format!("{} version {} for {holder}", info.vdisk, info.version);
-        Ok(Export { disk: attached.disk, description, max_connections: MAX_CONNECTIONS })
+        let disk = match (&info.holder, info.mode) {
+            (Holder::Device { .. }, SessionMode::Draft { .. }) => {
+                self.successions.succeed(&info.id, attached.disk)
+            }
+            _ => attached.disk,
+        };
+        Ok(Export { disk, description, max_connections: MAX_CONNECTIONS })
     }
 
     fn closed(&self, name: &str, peer: Peer, totals: &SessionTotals) {

@@ -44,6 +44,7 @@ mod shutdown;
 mod state;
 mod store_care;
 mod stores;
+mod succession;
 mod token;
 mod upkeep;
 mod vdisk_export;
