@@ -105,6 +105,23 @@ impl Store {
         self.having(Claim::Unclaimed)
     }
 
+    /// How many layers a version has; none where the store does not have it, or its record is
+    /// damaged.
+    pub fn layer_count(&self, root: &Root) -> Option<usize> {
+        let state = self.state();
+        state.versions.get(root)?.record.as_ref().ok().map(|record| record.layers.len())
+    }
+
+    /// Bytes on the disk of the layers that `root` has and `below` has not; none where one of both
+    /// is not here.
+    pub fn added_bytes(&self, root: &Root, below: Option<&Root>) -> Option<u64> {
+        let state = self.state();
+        let layers = |root: &Root| Some(&state.versions.get(root)?.record.as_ref().ok()?.layers);
+        let below = below.map_or(Some(&[][..]), |below| layers(below).map(Vec::as_slice))?;
+        let added = layers(root)?.iter().filter(|layer| !below.contains(layer));
+        added.map(|layer| used_bytes(&self.layout().layer(layer)).ok()).sum()
+    }
+
     /// Opens a version, or hands out the one that is open already.
     pub fn version(&self, root: &Root) -> Result<Arc<StoredVersion>, VersionError> {
         let mut state = self.state();

@@ -29,6 +29,7 @@ mod imports;
 mod jobs;
 mod listen_error;
 mod logs;
+mod merges;
 mod openapi;
 mod own_address;
 mod page;
@@ -90,6 +91,7 @@ async fn serve(config: Config) -> Result<()> {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tokio::spawn(state::cancel_jobs_on_stop(state.clone()));
     tokio::spawn(store_care::run(state.clone()));
+    tokio::spawn(merges::run(state.clone()));
     let served = http::serve(listener, http::router(&state), shutdown.clone()).await;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     shutdown.begin();

@@ -121,9 +121,11 @@ pub(super) fn gate_of(gate: &api::Gate) -> Gate {
 }
 
 impl AppState {
-    /// Bytes that a version adds to those below it, where its files are here.
+    /// Bytes that a version's own files take beside those of the version it was made on.
     fn delta_bytes(&self, vdisk: &VDisk, version: &Version) -> Option<u64> {
         let share = self.stores.find(Some(&vdisk.store))?;
-        share.store.version(&version.root).ok().map(|version| version.stored_bytes())
+        let view = self.farm.view();
+        let parent = version.parent.and_then(|parent| view.versions.get(&(vdisk.name.clone(), parent)));
+        share.store.added_bytes(&version.root, parent.map(|parent| &parent.root))
     }
 }

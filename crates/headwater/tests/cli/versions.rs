@@ -265,3 +265,29 @@ fn restart_on<'a>(home: &'a Home, port: &str) -> Server<'a> {
     std::fs::write(home.path("test.toml"), config).unwrap();
     home.start()
 }
+
+#[test]
+fn a_merged_version_is_rebuilt_while_it_is_read_and_says_the_same() {
+    let home = office();
+    let server = home.start();
+    import(&home);
+    for (number, change) in [("2", "write -P 5 1M 1M"), ("3", "write -P 7 1M 128k")] {
+        home.run(&["version", "create", "office"]);
+        write(&home, number, &[change, "discard 0 64k", "flush"]);
+        home.run(&["version", "seal", "office", number]);
+        home.run(&["version", "promote", "office", number, "--to", "test"]);
+        home.run(&["version", "promote", "office", number, "--to", "production"]);
+    }
+    let before = version(&home, "3");
+    let (id, uri) = session(&home, &[]);
+    let merged = home.json(&["version", "merge", "office", "3"]);
+    assert_eq!(merged["root"], before["root"]);
+    wait_for("the rebuilt files", || server.log().contains("merged office version 3"));
+    qemu_io_read(&uri, &["read -P 7 1M 128k", "read -P 0 0 64k"]);
+    home.run(&["session", "close", &id]);
+    in_production(&home, &["read -P 7 1M 128k", "read -P 0 0 64k"]);
+    let after = version(&home, "3");
+    assert!(after["delta_bytes"].as_u64() > before["delta_bytes"].as_u64(), "{before} {after}");
+    drop(server);
+    home.run(&["store", "check", text(&home.path("state/store"))]);
+}
