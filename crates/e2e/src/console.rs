@@ -110,6 +110,20 @@ impl Console {
         heard.lines.iter().any(|line| line.contains(text))
     }
 
+    /// Sends keys as they are.
+    pub fn press(&mut self, keys: &str) -> Result<()> {
+        self.stream.write_all(keys.as_bytes()).context("writing to the serial port")
+    }
+
+    /// Waits for `text` anywhere, also in a line that is not complete: loaders draw on screens.
+    pub fn wait_for_screen(&mut self, text: &str, limit: Duration) -> Result<()> {
+        let from = self.next;
+        self.wait_until(text, limit, |heard| {
+            let fresh = heard.lines.iter().skip(from).chain([&heard.partial]);
+            fresh.into_iter().any(|line| line.contains(text)).then_some(())
+        })
+    }
+
     /// Sends a line.
     pub fn send(&mut self, line: &str) -> Result<()> {
         self.stream.write_all(format!("{line}\n").as_bytes()).context("writing to the serial port")

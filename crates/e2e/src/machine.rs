@@ -103,6 +103,15 @@ impl Machine {
         status.parse().with_context(|| format!("not an exit status: {ended:?}"))
     }
 
+    /// Runs a line of shell in the guest and gives back its output, without line ends.
+    pub fn read(&mut self, line: &str, limit: Duration) -> Result<String> {
+        self.commands += 1;
+        let token = format!("VALUE-{}-", self.commands);
+        self.shell.send(&format!("echo {token}$({line})"))?;
+        let said = self.shell.wait_for(&token, limit)?;
+        Ok(said.split_once(&token).map(|(_, value)| value.trim().to_owned()).unwrap_or_default())
+    }
+
     /// Sends a line of shell that does not come back (reboot, poweroff).
     pub fn send(&mut self, line: &str) -> Result<()> {
         self.shell.send(line)

@@ -9,7 +9,7 @@ use crate::needs::{self, Turn};
 use crate::network::{Host, Segment};
 pub use crate::server::Place;
 use crate::server::Server;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::process::Output;
 use std::time::{Duration, Instant};
 
@@ -100,6 +100,17 @@ impl Scene {
         self.server.second(&self.host)
     }
 
+    /// Ends the server as `kill -9` does.
+    pub fn kill_server(&mut self) -> Result<()> {
+        self.server.kill()
+    }
+
+    /// Starts a killed server again and waits until it answers.
+    pub fn start_server_again(&mut self) -> Result<()> {
+        self.server.start_again(&self.host)?;
+        self.wait_until_ready()
+    }
+
     /// The end of the server's log.
     pub fn log(&self) -> String {
         self.server.log()
@@ -118,6 +129,13 @@ impl Scene {
     /// Switches a machine on.
     pub fn machine(&self, hardware: &Hardware) -> Result<Machine> {
         Machine::start(&self.segment, hardware)
+    }
+
+    /// Runs the command line, which must fail, and gives back what it said.
+    pub fn refused(&self, words: &[&str]) -> Result<String> {
+        let output = self.try_cli(words)?;
+        ensure!(!output.status.success(), "headwater {} was not refused", words.join(" "));
+        Ok(String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
     /// Waits until `words` print a line with `text`.

@@ -23,6 +23,7 @@ pub enum Place {
 pub struct Server {
     process: Guarded,
     programs: Programs,
+    place: Place,
     folder: TempDir,
 }
 
@@ -42,14 +43,21 @@ impl Server {
         let state = folder.path().join("state");
         let store = state.join("store");
         std::fs::create_dir_all(&store)?;
-        let log = File::create(folder.path().join("serve.log"))?;
-        let mut command = match place {
-            Place::Disk => host.command(&path(&programs.headwater)),
-            Place::SmallFileSystem => on_small_file_system(host, &store, &programs.headwater),
-        };
-        command.arg("serve").arg("--config").arg(folder.path().join("headwater.toml"));
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        Ok(Self { process: Guarded::start(&mut command)?, programs: programs.clone(), folder })
+        let process = serve(host, programs, place, folder.path())?;
+        Ok(Self { process, programs: programs.clone(), place, folder })
+    }
+
+    /// Ends the server as `kill -9` does; its connections break, its state stays.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.child().kill()?;
+        self.process.child().wait()?;
+        Ok(())
+    }
+
+    /// Starts a killed server again on what it left.
+    pub fn start_again(&mut self, host: &Host) -> Result<()> {
+        self.process = serve(host, &self.programs, self.place, self.folder.path())?;
+        Ok(())
     }
 
     /// Starts a server with the same configuration but a state of its own, which must fail, and
@@ -93,6 +101,19 @@ impl Server {
     fn log_path(&self) -> PathBuf {
         self.folder.path().join("serve.log")
     }
+}
+
+fn serve(host: &Host, programs: &Programs, place: Place, folder: &Path) -> Result<Guarded> {
+    let log = File::options().create(true).append(true).open(folder.join("serve.log"))?;
+    let mut command = match place {
+        Place::Disk => host.command(&programs.headwater.display().to_string()),
+        Place::SmallFileSystem => {
+            on_small_file_system(host, &folder.join("state/store"), &programs.headwater)
+        }
+    };
+    command.arg("serve").arg("--config").arg(folder.join("headwater.toml"));
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    Guarded::start(&mut command)
 }
 
 /// A command that runs `program` with a small file system mounted on `folder`, in a mount
