@@ -62,6 +62,8 @@ pub(crate) const CLAIMS: &[Claim] = &[
         "model",
         "the rules of drafts and promotion in every order of steps; known schemes are found to lose bytes",
         Means::Example { package: "headwater-farm" },
+    ),
+    claim(
         "trap-one-server",
         "what a maintenance machine wrote is promoted, or the promotion is refused: with real machines",
         Means::Tests { package: "headwater-e2e", test: "trap" },
