@@ -22,7 +22,7 @@ const GIVEN_BACK: Duration = Duration::from_secs(10);
 /// Sixty files with their sums, each flushed before the next; the sums are kept in memory, too.
 const WRITE_SLOWLY: &str = "mkdir -p /opt/trap /etc/ssh; (cd /opt/trap; for n in $(seq 1 60); do \
     dd if=/dev/urandom of=f$n bs=64k count=8 conv=fsync 2>/dev/null && sha256sum f$n >> /run/sums; done; \
-    cp /run/sums sums; sync; echo done > /run/done) >/dev/null 2>&1 &";
+    cp /run/sums sums; sync; echo done > /run/done) >/dev/null 2>&1 & true";
 /// Whether all sixty are there and whole, as the disk has them.
 const IS_WHOLE: &str = "cd /opt/trap && test $(wc -l < sums) = 60 && sha256sum --quiet -c sums; cd /";
 const DROP_CACHES: &str = "sync; echo 3 > /proc/sys/vm/drop_caches";
