@@ -48,6 +48,10 @@ pub const VERSION_RELEASE: &str = "/v1/vdisks/{name}/versions/{number}/release";
 pub const VERSION_DISCARD: &str = "/v1/vdisks/{name}/versions/{number}/discard";
 /// GET: list of [`crate::OrphanView`].
 pub const ORPHANS: &str = "/v1/vdisks/{name}/orphans";
+/// DELETE: for good. The version's number and the last discarded epoch name it.
+pub const ORPHAN: &str = "/v1/vdisks/{name}/orphans/{number}/{epoch}";
+/// POST [`crate::RestoreOrphan`]: the new [`crate::VDiskView`].
+pub const ORPHAN_RESTORE: &str = "/v1/vdisks/{name}/orphans/{number}/{epoch}/restore";
 /// GET: list of [`crate::JobView`], newest last.
 pub const JOBS: &str = "/v1/jobs";
 /// GET: [`crate::JobView`]. DELETE: cancels it.
@@ -100,6 +104,11 @@ pub fn fill(path: &str, value: impl std::fmt::Display) -> String {
 /// Fills the two `{...}` of a path about a version.
 pub fn of_version(path: &str, vdisk: &model::Name, number: u32) -> String {
     fill(&fill(path, vdisk), number)
+}
+
+/// Fills the three `{...}` of a path about discarded bytes.
+pub fn of_orphan(path: &str, vdisk: &model::Name, number: u32, epoch: u64) -> String {
+    fill(&of_version(path, vdisk, number), epoch)
 }
 
 #[cfg(test)]

@@ -290,7 +290,7 @@ pub(super) fn dirty_refusal(draft: &Draft, dirty: &Dirty, now: Timestamp) -> Ref
         ),
         format!(
             "boot the machine from {holder}, or `headwater version checkpoint {vdisk} {number}` there; only if \
-             the changes are not wanted: `headwater version discard {vdisk} {number}`"
+             the changes are not wanted: `headwater version discard {vdisk} {number} --server ... --epochs ...`"
         ),
     )
 }

@@ -138,14 +138,7 @@ pub fn settle(view: &FarmView, id: &OrphanId, found: OrphanState) -> Result<Chan
 /// Makes discarded bytes a vDisk of their own: version 1 in test, nothing in production.
 pub fn restore(view: &FarmView, command: Restore, stamp: &Stamp) -> Result<Change, Refusal> {
     let Restore { id, name, content: Content { root, data_bytes, boot } } = command;
-    let orphan = find(view, &id)?;
-    if orphan.state != OrphanState::Kept {
-        return Err(Refusal::new(
-            RefusalKind::Invalid,
-            format!("server {} does not keep the discarded changes {}", orphan.server, orphan.draft),
-            "it puts them aside at its start; look into its log if it runs",
-        ));
-    }
+    let orphan = kept(view, &id)?;
     name_is_free(view, &name)?;
     let size = find_vdisk(view, &id.vdisk)?.size;
     let mut change = Change::default();
@@ -187,6 +180,19 @@ pub fn delete(view: &FarmView, id: &OrphanId, stamp: &Stamp) -> Result<Change, R
     let message = format!("{} deleted the discarded changes {}", stamp.by, orphan.draft);
     change.event(NewEvent::new(EventKind::OrphanChanged, &id.vdisk, message));
     Ok(change)
+}
+
+/// The orphan of an id whose bytes its server has put aside, or a refusal.
+pub fn kept<'a>(view: &'a FarmView, id: &OrphanId) -> Result<&'a Stored<Orphan>, Refusal> {
+    let orphan = find(view, id)?;
+    if orphan.state != OrphanState::Kept {
+        return Err(Refusal::new(
+            RefusalKind::Invalid,
+            format!("server {} does not keep the discarded changes {}", orphan.server, orphan.draft),
+            "it puts them aside at its start; look into its log if it runs",
+        ));
+    }
+    Ok(orphan)
 }
 
 /// The orphan of an id, or a refusal.

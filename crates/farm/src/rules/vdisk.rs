@@ -214,7 +214,9 @@ fn delete_drafts(view: &FarmView, change: &mut Change, vdisk: &VDisk) -> Result<
         return Err(in_use(
             name,
             why,
-            &format!("`headwater version orphans {name}` shows them; restore or delete them first"),
+            &format!(
+                "`headwater version orphans {name}` shows them; `version restore-orphan` or `delete-orphan` them first"
+            ),
         ));
     }
     for draft in view.drafts.values().filter(|draft| draft.vdisk == *name) {

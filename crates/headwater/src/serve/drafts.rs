@@ -10,6 +10,7 @@ mod checkpoint;
 mod gate;
 mod gated;
 mod open;
+mod orphans;
 mod resume;
 mod seal;
 

@@ -10,14 +10,14 @@ use super::state::{AppState, Shared};
 use super::{dry_run, params, version_jobs, version_views, views};
 use api::{
     BranchVersion, Changed, DiscardDraft, Endpoint, JobView, Method, NewVersion, OrphanView, PatchVersion,
-    Pin, PromoteTo, PromoteVersion, RevertVersion, SealVersion, VDiskView, VersionView, paths,
+    Pin, PromoteTo, PromoteVersion, RestoreOrphan, RevertVersion, SealVersion, VDiskView, VersionView, paths,
 };
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use farm::rules::version::{self as rules, CreateVersion};
-use farm::{Change, FarmView, Refusal, Stamp, Timestamp};
+use farm::{Change, FarmView, OrphanId, Refusal, Stamp, Timestamp};
 use model::VersionNumber;
 use std::sync::Arc;
 
@@ -64,7 +64,17 @@ pub(super) fn routes(routes: Routes) -> Routes {
         "version.discard",
         "Gives up what was written to a draft since its last checkpoint; the bytes are kept aside",
     );
+    let restore =
+        post(paths::ORPHAN_RESTORE, "orphan.restore", "Makes a vDisk of bytes that were kept aside");
+    let delete_orphan = Endpoint::change(
+        Method::Delete,
+        paths::ORPHAN,
+        "orphan.delete",
+        "Deletes bytes that were kept aside",
+    );
     routes
+        .on(restore.takes::<RestoreOrphan>().answers::<VDiskView>(201), restore_orphan)
+        .on(delete_orphan, self::delete_orphan)
         .on(Endpoint::get(paths::VERSIONS, "Lists the versions of a vDisk").lists::<VersionView>(), list)
         .on(create.takes::<NewVersion>().answers::<VersionView>(201), self::create)
         .on(Endpoint::get(paths::VERSION, "Shows a version").answers::<VersionView>(200), show)
@@ -288,6 +298,31 @@ pub(super) async fn orphans(
     rules::find_vdisk(&view, &name)?;
     let of_it = view.orphans.values().filter(|orphan| orphan.vdisk == name);
     Ok(Json(of_it.map(|orphan| version_views::orphan(orphan)).collect()))
+}
+
+pub(super) async fn restore_orphan(
+    State(state): State<Shared>,
+    Path(path): Path<(String, u32, u64)>,
+    body: Body<RestoreOrphan>,
+) -> Result<(StatusCode, Json<VDiskView>), ApiError> {
+    let (id, Json(body)) = (orphan_id(path)?, body?);
+    state.boot.drafts.restore_orphan(&id, &body.name, ADMIN).await?;
+    let view = state.farm.view();
+    let vdisk = rules::find_vdisk(&view, &body.name)?;
+    Ok((StatusCode::CREATED, Json(views::vdisk(&state, &view, vdisk))))
+}
+
+pub(super) async fn delete_orphan(
+    State(state): State<Shared>,
+    Path(path): Path<(String, u32, u64)>,
+) -> Result<StatusCode, ApiError> {
+    state.boot.drafts.delete_orphan(&orphan_id(path)?, ADMIN).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn orphan_id((name, number, epoch): (String, u32, u64)) -> Result<OrphanId, ApiError> {
+    let (vdisk, number) = (params::name(&name)?, VersionNumber(number));
+    Ok(OrphanId { vdisk, number, epoch: farm::Epoch(epoch) })
 }
 
 /// Carries a change of what devices boot out, or says what it would do.

@@ -181,6 +181,29 @@ fn discarded_changes_are_kept_aside_and_the_draft_is_as_at_its_checkpoint() {
     server.kill();
     let _server = home.start();
     assert_eq!(home.json(&["version", "orphans", "office"])[0]["state"], "kept");
+
+    let epoch = orphans[0]["to_epoch"].to_string();
+    let restored = home.json(&["version", "restore-orphan", "office", "2", &epoch, "found"]);
+    assert_eq!(restored["versions"][0]["access"], "test", "{restored}");
+    let opened = home.json(&["session", "create", "found", "--version", "1"]);
+    qemu_io_read(opened["uri"].as_str().unwrap(), &["read -P 4 0 64k"]);
+    assert_eq!(home.json(&["version", "orphans", "office"]).as_array().unwrap().len(), 0);
+    assert!(home.refused(&["version", "delete-orphan", "office", "2", &epoch], 3).contains("hint: "));
+}
+
+#[test]
+fn discarded_changes_that_nobody_wants_are_deleted_with_their_files() {
+    let home = office();
+    let _server = home.start();
+    import(&home);
+    home.run(&["version", "create", "office"]);
+    let (_, uri) = session(&home, &["--version", "2", "--write"]);
+    qemu_io(&uri, &["write -P 4 0 64k", "flush"]);
+    home.run(&["version", "release", "office", "2"]);
+    home.run(&["version", "discard", "office", "2", "--server", "test", "--epochs", "1-1"]);
+    assert_eq!(home.files_in_store("drafts"), 1);
+    home.run(&["version", "delete-orphan", "office", "2", "1"]);
+    assert_eq!(home.files_in_store("drafts"), 0);
 }
 
 #[test]

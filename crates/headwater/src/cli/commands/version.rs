@@ -71,6 +71,15 @@ pub(crate) enum Version {
         /// The vDisk's name
         vdisk: Name,
     },
+    /// Makes a vDisk of bytes that were kept aside; its version 1 is in test
+    RestoreOrphan {
+        #[command(flatten)]
+        which: discard::Orphan,
+        /// The new vDisk's name
+        name: Name,
+    },
+    /// Deletes bytes that were kept aside, for good
+    DeleteOrphan(discard::Orphan),
 }
 
 /// A version.
@@ -135,6 +144,8 @@ impl Version {
             }
             Self::Discard(discard) => discard.run(context).await,
             Self::Orphans { vdisk } => discard::orphans(context, &vdisk).await,
+            Self::RestoreOrphan { which, name } => which.restore(context, name).await,
+            Self::DeleteOrphan(which) => which.delete(context).await,
         }
     }
 }

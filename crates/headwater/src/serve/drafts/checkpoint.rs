@@ -102,7 +102,7 @@ impl Drafts {
 }
 
 /// A checkpoint of the store, and what its record says. Blocking.
-fn make(
+pub(super) fn make(
     key: &DraftKey,
     share: &Share,
     draft: &store::Draft,

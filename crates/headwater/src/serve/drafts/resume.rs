@@ -63,8 +63,7 @@ impl Drafts {
                 .collect();
             let of_records = move |name: &store::DraftName| {
                 let name = name.to_string();
-                known.contains(&name)
-                    || name.rsplit('.').next().is_none_or(|last| last.parse::<u32>().is_err())
+                known.contains(&name) || name.rsplit('.').next().is_none_or(|last| !is_number(last))
             };
             blocking(move || {
                 for draft in found {
@@ -80,4 +79,10 @@ impl Drafts {
             .await;
         }
     }
+}
+
+/// Whether the last part of a draft's name is that of a version's draft, `7`, or of one put aside,
+/// `e7`; what hooks work on ends in something else.
+fn is_number(last: &str) -> bool {
+    last.strip_prefix('e').unwrap_or(last).parse::<u64>().is_ok()
 }

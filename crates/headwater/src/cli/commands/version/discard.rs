@@ -2,11 +2,13 @@
 
 use super::{Which, show};
 use crate::cli::Context;
+use crate::cli::commands::vdisk;
 use crate::cli::output::time_of;
 use anyhow::{Result, ensure};
-use api::{DiscardDraft, OrphanView, VersionView, paths};
+use api::{DiscardDraft, OrphanView, RestoreOrphan, VDiskView, VersionView, paths};
 use clap::Args;
 use model::Name;
+use reqwest::Method;
 
 /// Gives up what was written to a draft since its last checkpoint; the bytes are kept aside.
 #[derive(Args)]
@@ -51,4 +53,32 @@ pub(super) async fn orphans(context: &Context, vdisk: &Name) -> Result<()> {
             orphan.discarded.by.clone(),
         ]
     })
+}
+
+/// Bytes that were kept aside.
+#[derive(Args)]
+pub(crate) struct Orphan {
+    /// The vDisk's name
+    vdisk: Name,
+    /// The version's number
+    version: u32,
+    /// The last of their epochs, as `version orphans` says
+    epoch: u64,
+}
+
+impl Orphan {
+    fn path(&self, path: &str) -> String {
+        paths::of_orphan(path, &self.vdisk, self.version, self.epoch)
+    }
+
+    pub(super) async fn restore(self, context: &Context, name: Name) -> Result<()> {
+        let path = self.path(paths::ORPHAN_RESTORE);
+        let made: VDiskView = context.client.post(&path, &RestoreOrphan { name }).await?;
+        vdisk::show(context, &made)
+    }
+
+    pub(super) async fn delete(self, context: &Context) -> Result<()> {
+        context.client.act(Method::DELETE, &self.path(paths::ORPHAN)).await?;
+        context.output.done("the discarded bytes are deleted")
+    }
 }
