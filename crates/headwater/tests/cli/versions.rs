@@ -200,9 +200,9 @@ fn discarded_changes_that_nobody_wants_are_deleted_with_their_files() {
     let (_, uri) = session(&home, &["--version", "2", "--write"]);
     qemu_io(&uri, &["write -P 4 0 64k", "flush"]);
     home.run(&["version", "release", "office", "2"]);
-    home.run(&["version", "discard", "office", "2", "--server", "test", "--epochs", "1-1"]);
+    home.run(&["version", "discard", "office", "2", "--server", "test", "--epochs", "1-2"]);
     assert_eq!(home.files_in_store("drafts"), 1);
-    home.run(&["version", "delete-orphan", "office", "2", "1"]);
+    home.run(&["version", "delete-orphan", "office", "2", "2"]);
     assert_eq!(home.files_in_store("drafts"), 0);
 }
 
