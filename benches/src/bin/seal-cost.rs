@@ -45,7 +45,9 @@ struct Change {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let work = arguments.directory.join("seal-cost.work");
+    fs::create_dir_all(&arguments.directory)?;
+    // A backing file's relative path would be read from the overlay's directory.
+    let work = arguments.directory.canonicalize()?.join("seal-cost.work");
     let _ = fs::remove_dir_all(&work);
     fs::create_dir_all(&work)?;
     let content = real_image::prepare(&arguments.directory, arguments.content_mib << 20)?;

@@ -1,3 +1,5 @@
+//! Tests of `linux-clean` on real ext4 file systems.
+
 use super::*;
 use crate::test_image::{disk, ext4, image, tree};
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Tests of the hooks a server runs before a seal.
+
 use super::*;
 use disk::MemoryDisk;
 use std::os::unix::fs::PermissionsExt;

@@ -1,3 +1,5 @@
+//! Tests of the copy a hook works in.
+
 use super::*;
 use image::ImageReader;
 use model::VersionNumber;
