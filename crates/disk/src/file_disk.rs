@@ -2,7 +2,9 @@
 
 use crate::block_io::{Access, BlockError, BlockIo, Extent, ExtentKind, Geometry, Piece};
 use crate::mapped_cache::MappedCache;
-use crate::mapped_file::MappedFile;
+use crate::mapped_file::{FROM_FILE_BYTES, MappedFile};
+use crate::range::prefetched;
+use crate::residency::{Mapped, Residency};
 use model::{ByteRange, DiskSize};
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
@@ -14,6 +16,7 @@ use std::sync::{Arc, Mutex};
 #[derive(Debug)]
 pub struct FileDisk {
     file: MappedFile,
+    residency: Arc<Residency>,
     size: DiskSize,
     /// `SEEK_DATA` moves the file's one position.
     seeking: Mutex<()>,
@@ -25,8 +28,10 @@ impl FileDisk {
         if file.metadata()?.len() < size.bytes() {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is shorter than the disk"));
         }
-        let file = MappedFile::new(file, size.bytes(), cache)?;
-        Ok(Self { file, size, seeking: Mutex::default() })
+        let file = MappedFile::new(file, size.bytes(), &cache)?;
+        let mapped = Arc::clone(file.mapping()) as Arc<dyn Mapped>;
+        let residency = Residency::new(mapped, size.bytes(), cache);
+        Ok(Self { file, residency, size, seeking: Mutex::default() })
     }
 
     /// The end of the run that begins at `offset`, and whether it is a hole.
@@ -55,16 +60,24 @@ impl BlockIo for FileDisk {
         if len == 0 || self.geometry().check(range).is_err() {
             return false;
         }
-        match self.file.resident(range.offset, len) {
-            Some(slice) => pieces.push(Piece::Mapped(slice)),
-            None => return false,
+        let resident = self.residency.is_resident(range.offset, range.len);
+        if resident {
+            let from_file = range.len >= FROM_FILE_BYTES;
+            pieces.push(Piece::Mapped(self.file.slice(range.offset, len, from_file)));
         }
-        true
+        resident
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), BlockError> {
-        self.geometry().check(ByteRange::new(offset, buffer.len() as u64))?;
-        self.file.read_at(offset, buffer)
+        let range = ByteRange::new(offset, buffer.len() as u64);
+        self.geometry().check(range)?;
+        if self.residency.is_resident(offset, range.len) {
+            return self.file.read_at(offset, buffer);
+        }
+        self.prefetch(range);
+        self.file.read_at(offset, buffer)?;
+        self.residency.refresh(offset, range.len);
+        Ok(())
     }
 
     fn write_at(&self, _: u64, _: &[u8]) -> Result<(), BlockError> {
@@ -96,7 +109,8 @@ impl BlockIo for FileDisk {
 
     fn prefetch(&self, range: ByteRange) {
         if self.geometry().check(range).is_ok() {
-            self.file.will_need(range.offset, range.len);
+            let wanted = prefetched(range, self.size);
+            self.file.will_need(wanted.offset, wanted.len);
         }
     }
 }

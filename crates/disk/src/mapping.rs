@@ -6,6 +6,7 @@
 #![expect(unsafe_code, reason = "mmap, mincore and process_vm_readv have no safe form")]
 
 use crate::block_io::MappedSlice;
+use crate::residency::Mapped;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 use std::fs::File;
 use std::io;
@@ -40,9 +41,22 @@ impl FileMapping {
         self.address + offset as usize
     }
 
-    /// Tells for each page of `len` bytes at `offset` (both whole pages, but at the end of the
-    /// file) whether it is in memory; `found` has a place for each.
-    pub(crate) fn residency(&self, offset: usize, len: usize, found: &mut [u8]) -> io::Result<()> {
+    /// How many bytes are mapped.
+    pub(crate) fn len(&self) -> u64 {
+        self.len as u64
+    }
+
+    fn advise(&self, offset: usize, len: usize, advice: Advice) {
+        let len = len.min(self.len.saturating_sub(offset));
+        // SAFETY: the range lies inside our own mapping of a file, which is never written, so
+        // that dropping its pages loses nothing. Failure only costs speed.
+        let _ = unsafe { madvise((self.address + offset) as *mut _, len, advice) };
+    }
+}
+
+impl Mapped for FileMapping {
+    fn residency(&self, offset: u64, len: usize, found: &mut [u8]) -> io::Result<()> {
+        let offset = usize::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
         let len = len.min(self.len.saturating_sub(offset));
         assert!(offset.is_multiple_of(PAGE) && len.div_ceil(PAGE) <= found.len());
         // SAFETY: the range lies inside our mapping, and `found` has room for a byte a page.
@@ -51,16 +65,8 @@ impl FileMapping {
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
-    /// Takes the pages of a range out of our page tables; the page cache keeps them.
-    pub(crate) fn unmap_pages(&self, offset: usize, len: usize) {
-        self.advise(offset, len, Advice::LinuxDontNeed);
-    }
-
-    fn advise(&self, offset: usize, len: usize, advice: Advice) {
-        let len = len.min(self.len.saturating_sub(offset));
-        // SAFETY: the range lies inside our own mapping of a file, which is never written, so
-        // that dropping its pages loses nothing. Failure only costs speed.
-        let _ = unsafe { madvise((self.address + offset) as *mut _, len, advice) };
+    fn unmap_pages(&self, offset: u64, len: usize) {
+        self.advise(offset as usize, len, Advice::LinuxDontNeed);
     }
 }
 

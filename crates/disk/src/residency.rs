@@ -1,4 +1,4 @@
-//! Which parts of a mapped file are in memory, asked rarely and remembered shortly.
+//! Which parts of a mapped disk are in memory, asked rarely and remembered shortly.
 //!
 //! One word for each 2 MiB span: a bit for each of its 32 chunks, and when the kernel was asked.
 //! A yes is believed for 0.7 s; a page that is reclaimed within that time costs one blocking
@@ -6,9 +6,11 @@
 //! 4 MiB of memory for a disk of 1 TiB.
 
 use crate::mapped_cache::MappedCache;
-use crate::mapping::{FileMapping, PAGE};
+use crate::mapping::PAGE;
 use model::CHUNK_SIZE;
 use rustix::time::{ClockId, clock_gettime};
+use std::fmt::Debug;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -21,10 +23,20 @@ const YES_MS: u32 = 700;
 /// How long "not in memory" is believed, in milliseconds: a disk's read takes less.
 const NO_MS: u32 = 20;
 
-/// The residency of one mapping.
+/// Bytes that are mapped, wherever they lie.
+pub(crate) trait Mapped: Debug + Send + Sync {
+    /// Tells for each page of `len` bytes at `offset` (both whole pages, but at the end) whether
+    /// it is in memory, by the lowest bit of its place in `found`.
+    fn residency(&self, offset: u64, len: usize, found: &mut [u8]) -> io::Result<()>;
+
+    /// Takes the pages of a range out of our page tables; the page cache keeps them.
+    fn unmap_pages(&self, offset: u64, len: usize);
+}
+
+/// The residency of one disk.
 #[derive(Debug)]
 pub(crate) struct Residency {
-    mapping: FileMapping,
+    mapped: Arc<dyn Mapped>,
     len: u64,
     spans: Vec<AtomicU64>,
     cache: Arc<MappedCache>,
@@ -32,23 +44,17 @@ pub(crate) struct Residency {
 }
 
 impl Residency {
-    /// Watches a mapping of `len` bytes; spans that are handed out count against `cache`.
-    pub(crate) fn new(mapping: FileMapping, len: u64, cache: Arc<MappedCache>) -> Arc<Self> {
+    /// Watches `len` mapped bytes; spans that are handed out count against `cache`.
+    pub(crate) fn new(mapped: Arc<dyn Mapped>, len: u64, cache: Arc<MappedCache>) -> Arc<Self> {
         let spans = (0..len.div_ceil(SPAN)).map(|_| AtomicU64::new(0)).collect();
-        Arc::new_cyclic(|me| Self { mapping, len, spans, cache, me: me.clone() })
-    }
-
-    /// The mapping that is watched.
-    #[inline]
-    pub(crate) fn mapping(&self) -> &FileMapping {
-        &self.mapping
+        Arc::new_cyclic(|me| Self { mapped, len, spans, cache, me: me.clone() })
     }
 
     /// Whether the chunks that hold these bytes are in memory, as far as known. Not blocking.
     #[inline]
-    pub(crate) fn is_resident(&self, offset: u64, len: u32) -> bool {
+    pub(crate) fn is_resident(&self, offset: u64, len: u64) -> bool {
         let mut at = offset;
-        let end = offset + u64::from(len);
+        let end = offset + len;
         let now = coarse_ms();
         while at < end {
             let span = at / SPAN;
@@ -72,7 +78,8 @@ impl Residency {
     /// Takes a span out of the page tables; called by the cache when the window is full.
     pub(crate) fn forget(&self, span: u32) {
         self.spans[span as usize].store(0, Ordering::Relaxed);
-        self.mapping.unmap_pages(span as usize * SPAN as usize, SPAN as usize);
+        let start = u64::from(span) * SPAN;
+        self.mapped.unmap_pages(start, SPAN.min(self.len - start) as usize);
     }
 
     #[inline]
@@ -95,7 +102,7 @@ impl Residency {
         let mut pages = [0u8; SPAN as usize / PAGE];
         let start = span as u64 * SPAN;
         let len = SPAN.min(self.len - start) as usize;
-        if self.mapping.residency(start as usize, len, &mut pages).is_err() {
+        if self.mapped.residency(start, len, &mut pages).is_err() {
             return 0;
         }
         let found = chunks_in(&pages, len);

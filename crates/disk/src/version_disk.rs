@@ -6,17 +6,31 @@
 
 use crate::block_io::{Access, BlockError, BlockIo, Extent, ExtentKind, Geometry, Piece};
 use crate::mapped_cache::MappedCache;
-use crate::mapped_file::MappedFile;
-use model::ByteRange;
+use crate::mapped_file::{FROM_FILE_BYTES, MappedFile};
+use crate::mapping::PAGE;
+use crate::range::prefetched;
+use crate::residency::{Mapped, Residency};
+use model::{ByteRange, CHUNK_SIZE};
 use std::io;
 use std::sync::Arc;
 use store::{Place, StoredVersion};
 
+/// Runs from this many bytes on are sent from their files, in a request that is long enough.
+const FROM_FILE_RUN: u64 = CHUNK_SIZE as u64 / 2;
+
 /// A disk over one stored version; keeps the version readable while it is open.
 #[derive(Debug)]
 pub struct VersionDisk {
+    layers: Arc<MappedLayers>,
+    residency: Arc<Residency>,
+}
+
+/// The mapped layers of a version: to be asked as one disk, so that what is asked of the kernel
+/// does not grow with the layers.
+#[derive(Debug)]
+struct MappedLayers {
     version: Arc<StoredVersion>,
-    layers: Vec<MappedFile>,
+    files: Vec<MappedFile>,
 }
 
 /// A part of a request that lies in one place.
@@ -30,17 +44,35 @@ impl VersionDisk {
     /// Maps the layers of `version`; what is mapped at once is bounded by `cache`.
     pub fn open(version: Arc<StoredVersion>, cache: &Arc<MappedCache>) -> io::Result<Self> {
         let size = version.size().bytes();
-        let map =
-            |layer: &Arc<store::Layer>| MappedFile::new(layer.file().try_clone()?, size, Arc::clone(cache));
-        let layers = version.layers().iter().map(map).collect::<io::Result<_>>()?;
-        Ok(Self { version, layers })
+        let map = |layer: &Arc<store::Layer>| MappedFile::new(layer.file().try_clone()?, size, cache);
+        let files = version.layers().iter().map(map).collect::<io::Result<_>>()?;
+        let layers = Arc::new(MappedLayers { version, files });
+        let residency = Residency::new(Arc::clone(&layers) as Arc<dyn Mapped>, size, Arc::clone(cache));
+        Ok(Self { layers, residency })
     }
 
     /// The version that is read.
     pub fn version(&self) -> &Arc<StoredVersion> {
-        &self.version
+        &self.layers.version
     }
 
+    fn read_runs(&self, range: ByteRange, buffer: &mut [u8]) -> Result<(), BlockError> {
+        let mut rest = buffer;
+        for run in self.layers.runs(range) {
+            let (piece, after) = rest.split_at_mut(run.range.len as usize);
+            rest = after;
+            match run.place {
+                Place::Zero => piece.fill(0),
+                Place::Layer(layer) => self.layers.file(layer).read_at(run.range.offset, piece)?,
+                Place::Missing => return Err(missing(run.range.offset)),
+                Place::Quarantined => return Err(quarantined(run.range.offset)),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl MappedLayers {
     /// The runs of a checked range by the place where they lie.
     fn runs(&self, range: ByteRange) -> impl Iterator<Item = Run> {
         let mut parts = range.by_chunk().peekable();
@@ -56,33 +88,63 @@ impl VersionDisk {
         })
     }
 
-    fn layer(&self, number: u16) -> &MappedFile {
-        &self.layers[usize::from(number)]
+    fn file(&self, layer: u16) -> &MappedFile {
+        &self.files[usize::from(layer)]
+    }
+}
+
+impl Mapped for MappedLayers {
+    fn residency(&self, offset: u64, len: usize, found: &mut [u8]) -> io::Result<()> {
+        for run in self.runs(ByteRange::new(offset, len as u64)) {
+            let first = (run.range.offset - offset) as usize / PAGE;
+            let pages = &mut found[first..][..(run.range.len as usize).div_ceil(PAGE)];
+            match run.place {
+                Place::Zero => pages.fill(1),
+                Place::Missing | Place::Quarantined => pages.fill(0),
+                Place::Layer(layer) => {
+                    let mapping = self.file(layer).mapping();
+                    mapping.residency(run.range.offset, run.range.len as usize, pages)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn unmap_pages(&self, offset: u64, len: usize) {
+        for run in self.runs(ByteRange::new(offset, len as u64)) {
+            if let Place::Layer(layer) = run.place {
+                self.file(layer).mapping().unmap_pages(run.range.offset, run.range.len as usize);
+            }
+        }
     }
 }
 
 impl BlockIo for VersionDisk {
     fn geometry(&self) -> Geometry {
-        Geometry { size_bytes: self.version.size().bytes(), access: Access::ReadOnly }
+        Geometry { size_bytes: self.version().size().bytes(), access: Access::ReadOnly }
     }
 
     fn read_resident<'a>(&'a self, range: ByteRange, pieces: &mut Vec<Piece<'a>>) -> bool {
         if range.len == 0 || range.len > u64::from(u32::MAX) || self.geometry().check(range).is_err() {
             return false;
         }
-        let before = pieces.len();
-        for run in self.runs(range) {
+        if !self.residency.is_resident(range.offset, range.len) {
+            return false;
+        }
+        let (before, long) = (pieces.len(), range.len >= FROM_FILE_BYTES);
+        for run in self.layers.runs(range) {
             let (offset, len) = (run.range.offset, run.range.len as u32);
-            let piece = match run.place {
-                Place::Zero => Some(Piece::Zero(len)),
-                Place::Layer(layer) => self.layer(layer).resident(offset, len).map(Piece::Mapped),
-                Place::Missing | Place::Quarantined => None,
-            };
-            let Some(piece) = piece else {
-                pieces.truncate(before);
-                return false;
-            };
-            pieces.push(piece);
+            pieces.push(match run.place {
+                Place::Zero => Piece::Zero(len),
+                Place::Layer(layer) => {
+                    let from_file = long && run.range.len >= FROM_FILE_RUN;
+                    Piece::Mapped(self.layers.file(layer).slice(offset, len, from_file))
+                }
+                Place::Missing | Place::Quarantined => {
+                    pieces.truncate(before);
+                    return false;
+                }
+            });
         }
         true
     }
@@ -90,17 +152,12 @@ impl BlockIo for VersionDisk {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), BlockError> {
         let range = ByteRange::new(offset, buffer.len() as u64);
         self.geometry().check(range)?;
-        let mut rest = buffer;
-        for run in self.runs(range) {
-            let (piece, after) = rest.split_at_mut(run.range.len as usize);
-            rest = after;
-            match run.place {
-                Place::Zero => piece.fill(0),
-                Place::Layer(layer) => self.layer(layer).read_at(run.range.offset, piece)?,
-                Place::Missing => return Err(missing(run.range.offset)),
-                Place::Quarantined => return Err(quarantined(run.range.offset)),
-            }
+        if self.residency.is_resident(offset, range.len) {
+            return self.read_runs(range, buffer);
         }
+        self.prefetch(range);
+        self.read_runs(range, buffer)?;
+        self.residency.refresh(offset, range.len);
         Ok(())
     }
 
@@ -123,7 +180,7 @@ impl BlockIo for VersionDisk {
     fn extents(&self, range: ByteRange, limit: usize) -> Result<Vec<Extent>, BlockError> {
         self.geometry().check(range)?;
         let mut extents = Vec::<Extent>::new();
-        for run in self.runs(range) {
+        for run in self.layers.runs(range) {
             let kind = if run.place == Place::Zero { ExtentKind::Hole } else { ExtentKind::Data };
             let full = extents.len() == limit;
             match extents.last_mut() {
@@ -139,9 +196,9 @@ impl BlockIo for VersionDisk {
         if self.geometry().check(range).is_err() {
             return;
         }
-        for run in self.runs(range) {
+        for run in self.layers.runs(prefetched(range, self.version().size())) {
             if let Place::Layer(layer) = run.place {
-                self.layer(layer).will_need(run.range.offset, run.range.len);
+                self.layers.file(layer).will_need(run.range.offset, run.range.len);
             }
         }
     }
