@@ -14,7 +14,7 @@ pub use report::CheckReport;
 use crate::quarantine::{self, QUARANTINE_FILE};
 use crate::record::{LayerName, VersionRecord};
 use model::Root;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,9 @@ const FILES: [&str; 4] = ["format", "lock", QUARANTINE_FILE, "scrub"];
 /// Files that a crash may leave there; the next write to the same place removes them.
 const LEFT_OVER: [&str; 3] = ["format.new", "quarantine.new", "scrub.new"];
 /// Directories that a store has.
-const DIRECTORIES: [&str; 5] = ["drafts", "incoming", "layers", "unclaimed", "versions"];
+const DIRECTORIES: [&str; 6] = ["drafts", "incoming", "layers", "receiving", "unclaimed", "versions"];
+/// Directories that older stores do not have before they are opened.
+const NEWER: [&str; 2] = ["drafts", "receiving"];
 
 /// Hears how a check goes.
 pub trait CheckObserver {
@@ -74,7 +76,9 @@ pub fn check(path: &Path, observer: &dyn CheckObserver) -> Result<CheckReport, C
         return Err(CheckError::NotAStore(path.to_owned()));
     }
     let _lock = lock(path)?;
-    let mut check = Check { path, observer, report: CheckReport::default(), seen: BTreeMap::new() };
+    let report = CheckReport::default();
+    let (seen, half, growing) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+    let mut check = Check { path, observer, report, seen, half, growing };
     check.names()?;
     let records = check.records()?;
     for (root, record) in &records {
@@ -93,6 +97,10 @@ struct Check<'a> {
     report: CheckReport,
     /// The chunks of each layer that were verified, one bit each.
     seen: BTreeMap<LayerName, Vec<u64>>,
+    /// The versions that are here in part.
+    half: BTreeSet<Root>,
+    /// The layers of those: chunks may be still to come to them.
+    growing: BTreeSet<LayerName>,
 }
 
 impl Check<'_> {
@@ -109,7 +117,7 @@ impl Check<'_> {
                 _ => self.report.warn(format!("{name:?} does not belong into a store")),
             }
         }
-        for name in DIRECTORIES.iter().filter(|name| **name != "drafts") {
+        for name in DIRECTORIES.iter().filter(|name| !NEWER.contains(name)) {
             if !self.path.join(name).is_dir() {
                 self.report.error(format!("the directory {name:?} is missing"));
             }
@@ -123,7 +131,7 @@ impl Check<'_> {
     /// Reads every record that can be read.
     fn records(&mut self) -> Result<BTreeMap<Root, VersionRecord>, CheckError> {
         let mut records = BTreeMap::new();
-        for directory in ["versions", "unclaimed"] {
+        for directory in ["versions", "unclaimed", "receiving"] {
             for (name, path) in entries(&self.path.join(directory))? {
                 let Ok(root) = name.parse::<Root>() else {
                     self.report.warn(format!("{directory}/{name} is not named as a version is"));
@@ -131,7 +139,15 @@ impl Check<'_> {
                 };
                 let bytes = fs::read(&path).map_err(|source| CheckError::Io { path, source })?;
                 match VersionRecord::decode(&bytes, root) {
-                    Ok(record) => drop(records.insert(root, record)),
+                    // A crash may leave the record of a version both here and there.
+                    Ok(_) if directory == "receiving" && records.contains_key(&root) => {}
+                    Ok(record) => {
+                        if directory == "receiving" {
+                            self.growing.extend(record.layers.iter().cloned());
+                            self.half.insert(root);
+                        }
+                        records.insert(root, record);
+                    }
                     Err(error) => self.report.error(format!("version {root}: {error}")),
                 }
                 if directory == "unclaimed" {

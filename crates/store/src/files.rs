@@ -13,6 +13,7 @@ use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -67,6 +68,12 @@ pub trait OpenFile: Debug + Send + Sync {
 
     /// Forgets what is only in memory of a file that was synced, so that reads see the disk.
     fn forget_cached(&self);
+
+    /// Begins to write a range out, so that a later sync finds less to do; a hint.
+    fn start_writeout(&self, offset: u64, len: u64);
+
+    /// Forgets what is only in memory of a range that was synced; a hint.
+    fn forget_range(&self, offset: u64, len: u64);
 }
 
 impl dyn OpenFile + '_ {
@@ -197,5 +204,14 @@ impl OpenFile for File {
     fn forget_cached(&self) {
         // A hint: where the file system ignores it, reads see what the system has in memory.
         let _ = fadvise(self, 0, None, Advice::DontNeed);
+    }
+
+    fn start_writeout(&self, offset: u64, len: u64) {
+        // Linux begins to write dirty pages out when it is told that they are not needed.
+        let _ = fadvise(self, offset, NonZeroU64::new(len), Advice::DontNeed);
+    }
+
+    fn forget_range(&self, offset: u64, len: u64) {
+        let _ = fadvise(self, offset, NonZeroU64::new(len), Advice::DontNeed);
     }
 }

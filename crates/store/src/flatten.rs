@@ -80,6 +80,9 @@ pub enum FlattenError {
     /// It cannot be opened.
     #[error(transparent)]
     Version(#[from] VersionError),
+    /// Some of it is still to come.
+    #[error("version {0} is here in part only\nhint: merge it when it is complete")]
+    Incomplete(Root),
     /// One of its chunks is damaged or not here.
     #[error("{0}\nhint: scrub the store, or import the version again, and merge it then")]
     Chunk(#[from] ChunkError),
@@ -119,6 +122,9 @@ impl Store {
         observer: &dyn FlattenObserver,
     ) -> Result<Flattened, FlattenError> {
         let version = self.version(root)?;
+        if !version.is_complete() {
+            return Err(FlattenError::Incomplete(*root));
+        }
         let before = version.layers().len();
         if before <= kept + 1 {
             let layers = before as u32;

@@ -5,7 +5,8 @@
 //! lock              held exclusively (flock) by the one process that has the store open
 //! drafts/NAME/      a draft: its head, data and state logs (draft/open.rs)
 //! incoming/         imports under way; removed whole when the store is opened
-//! layers/NAME/      data, present, pages: one layer, complete and immutable
+//! layers/NAME/      data, present, pages: one layer, immutable once it is complete
+//! receiving/ROOT    record of a version that is here in part and comes from peers
 //! unclaimed/ROOT    record of a version that no farm record names yet
 //! versions/ROOT     record of a version that the farm knows
 //! ```
@@ -22,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const FORMAT: &str = "headwater store, revision 1\n";
-const DIRECTORIES: [&str; 5] = ["drafts", "incoming", "layers", "unclaimed", "versions"];
+const DIRECTORIES: [&str; 6] = ["drafts", "incoming", "layers", "receiving", "unclaimed", "versions"];
 /// Names that may lie in a store's directory before its format file does, or beside it.
 const OWN_FILES: [&str; 4] = ["format", "format.new", "lock", "lost+found"];
 
@@ -112,11 +113,15 @@ pub(crate) struct Found {
     pub(crate) record: Result<VersionRecord, String>,
 }
 
-/// Whether a version's record lies in `versions/` or in `unclaimed/`.
+/// Where a version's record lies: `versions/`, `unclaimed/` or `receiving/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Claim {
+    /// Complete, and the farm knows it.
     Claimed,
+    /// Complete; no farm record names it yet.
     Unclaimed,
+    /// Here in part.
+    Receiving,
 }
 
 impl Layout {
@@ -131,7 +136,7 @@ impl Layout {
         let layout = Self { path: path.to_owned(), files, _lock: lock };
         match format {
             None => layout.create()?,
-            Some(()) => layout.create_drafts()?,
+            Some(()) => layout.create_newer_directories()?,
         }
         Ok(layout)
     }
@@ -169,6 +174,7 @@ impl Layout {
         let directory = match claim {
             Claim::Claimed => "versions",
             Claim::Unclaimed => "unclaimed",
+            Claim::Receiving => "receiving",
         };
         self.path.join(directory).join(root.to_string())
     }
@@ -190,14 +196,16 @@ impl Layout {
         make().map_err(io_error(format!("cannot create the store {}", self.path.display())))
     }
 
-    /// Stores from before there were drafts have no place for them.
-    fn create_drafts(&self) -> Result<(), StoreError> {
-        match fs::create_dir(self.drafts()) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            made => made
-                .and_then(|()| durable::sync_directory(self.files(), &self.path))
-                .map_err(io_error("cannot make room for drafts in the store")),
+    /// Older stores have no place for drafts, or for what is being received.
+    fn create_newer_directories(&self) -> Result<(), StoreError> {
+        for name in ["drafts", "receiving"] {
+            match fs::create_dir(self.path.join(name)) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                made => made.and_then(|()| durable::sync_directory(self.files(), &self.path)),
+            }
+            .map_err(io_error(format!("cannot make room for {name} in the store")))?;
         }
+        Ok(())
     }
 
     /// Removes what imports left that never finished.
@@ -212,7 +220,8 @@ impl Layout {
     /// Lists the versions whose records are in place; damaged records are listed as such.
     pub(crate) fn versions(&self) -> Result<BTreeMap<Root, Found>, StoreError> {
         let mut versions = BTreeMap::new();
-        for claim in [Claim::Unclaimed, Claim::Claimed] {
+        // Where a crash left two records of a version, the one of the complete version counts.
+        for claim in [Claim::Receiving, Claim::Unclaimed, Claim::Claimed] {
             let directory = self.record(claim, &Root::from_bytes([0; 32]));
             let directory = directory.parent().expect("a record lies in a directory");
             for path in entries(directory)? {
@@ -222,10 +231,18 @@ impl Layout {
                     continue;
                 };
                 let record = read_record(&path, root);
+                if let (Err(reason), Claim::Receiving) = (&record, claim) {
+                    tracing::warn!(%root, reason, "the record of what is here of a version is damaged, it is fetched again");
+                    let _ = fs::remove_file(&path);
+                    continue;
+                }
                 if let Err(reason) = &record {
                     tracing::error!(%root, reason, "the record of a version is damaged");
                 }
-                versions.insert(root, Found { claim, record });
+                if versions.insert(root, Found { claim, record }).is_some() {
+                    let half = self.record(Claim::Receiving, &root);
+                    let _ = fs::remove_file(half);
+                }
             }
         }
         Ok(versions)

@@ -13,6 +13,7 @@
 mod aligned;
 mod bucket;
 pub mod check;
+mod direct_read;
 pub mod draft;
 mod durable;
 pub mod files;
@@ -21,9 +22,11 @@ pub mod import;
 pub mod layer;
 mod layout;
 mod page_pack;
+mod peer_read;
 mod presence;
 pub mod prune;
 mod quarantine;
+pub mod receive;
 mod record;
 pub mod scrub;
 pub mod store;
@@ -37,6 +40,7 @@ pub use import::{ImportError, ImportObserver, ImportOptions, ImportProgress, Imp
 pub use layer::Layer;
 pub use layout::StoreError;
 pub use prune::{PruneMark, PruneMode, Pruned};
+pub use receive::{ReceiveError, ReceiveOptions, Receiving, Urgency};
 pub use scrub::{BadChunk, ScrubObserver, ScrubOptions, ScrubProgress, Scrubbed};
 pub use store::{Freed, Space, Store};
 pub use version::{ChunkError, Place, StoredVersion, VersionError};

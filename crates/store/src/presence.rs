@@ -15,8 +15,9 @@
 //! | 4,096 x n | 4,064 | states of chunks (n - 1) x 16,256 and on, 2 bits each, lowest bits first |
 //! | 4,096 x n + 4,064 | 32 | checksum of block n |
 //!
-//! States: 0 absent (look in the layer below), 1 stored here, 2 zero here, 3 never. States past
-//! the last chunk are 0. Checksum of block n = BLAKE3 derive_key("headwater 2026-11 presence block
+//! States: 0 absent (look in the layer below), 1 stored here, 2 zero here, 3 wanted: this layer is
+//! to have it and it has not come yet, whatever the layers below say. States past the last chunk
+//! are 0. Checksum of block n = BLAKE3 derive_key("headwater 2026-11 presence block
 //! v1", n as 4 bytes, the block's first 4,064 bytes).
 
 use model::{CHUNK_SIZE, ChunkIndex, DiskSize};
@@ -36,6 +37,8 @@ pub(crate) enum ChunkState {
     Stored,
     /// It reads as zero; nothing is stored.
     Zero,
+    /// It is to come here from a peer; what lies below is something else.
+    Wanted,
 }
 
 /// The states of all chunks of a disk, in memory.
@@ -57,8 +60,6 @@ pub(crate) enum PresenceError {
     Length { expected: usize, found: usize },
     #[error("the checksum of presence block {0} is wrong")]
     Checksum(u32),
-    #[error("chunk {0} has the impossible presence state 3")]
-    State(u32),
 }
 
 impl Presence {
@@ -72,7 +73,8 @@ impl Presence {
         match bits {
             0 => ChunkState::Absent,
             1 => ChunkState::Stored,
-            _ => ChunkState::Zero,
+            2 => ChunkState::Zero,
+            _ => ChunkState::Wanted,
         }
     }
 
@@ -82,6 +84,7 @@ impl Presence {
             ChunkState::Absent => 0,
             ChunkState::Stored => 1,
             ChunkState::Zero => 2,
+            ChunkState::Wanted => 3,
         };
         let (byte, shift) = (&mut self.states[chunk.0 as usize / 4], chunk.0 % 4 * 2);
         *byte = *byte & !(3 << shift) | bits << shift;
@@ -91,15 +94,15 @@ impl Presence {
     /// Stretches about which the layer says nothing cost next to nothing: a disk of 1 TiB has
     /// 16.7 million chunks, and a version has up to a thousand layers.
     pub(crate) fn lay_over<T: Copy>(&self, places: &mut [T], value: impl Fn(ChunkState) -> Option<T>) {
-        let values = [ChunkState::Absent, ChunkState::Stored, ChunkState::Zero].map(value);
+        let values =
+            [ChunkState::Absent, ChunkState::Stored, ChunkState::Zero, ChunkState::Wanted].map(value);
         for (bytes, places) in self.states.chunks(8).zip(places.chunks_mut(32)) {
             if bytes.iter().all(|byte| *byte == 0) && values[0].is_none() {
                 continue;
             }
             for (byte, places) in bytes.iter().zip(places.chunks_mut(4)) {
                 for (at, place) in places.iter_mut().enumerate() {
-                    // State 3 was refused when the file was read.
-                    if let Some(value) = values[usize::from(byte >> (2 * at) & 3).min(2)] {
+                    if let Some(value) = values[usize::from(byte >> (2 * at) & 3)] {
                         *place = value;
                     }
                 }
@@ -107,26 +110,46 @@ impl Presence {
         }
     }
 
+    /// Whether any chunk is still to come.
+    pub(crate) fn has_wanted(&self) -> bool {
+        self.states.iter().any(|byte| byte & byte >> 1 & 0x55 != 0)
+    }
+
     /// The bytes described at the top of this file.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![0; file_bytes(self.size)];
+        let mut bytes = vec![0; BLOCK_BYTES];
         bytes[..8].copy_from_slice(MAGIC);
         bytes[8..16].copy_from_slice(&self.size.bytes().to_le_bytes());
         bytes[16..20].copy_from_slice(&CHUNK_SIZE.to_le_bytes());
         bytes[20..24].copy_from_slice(&(block_count(self.size) as u32).to_le_bytes());
-        let blocks = bytes[BLOCK_BYTES..].chunks_exact_mut(BLOCK_BYTES);
-        for (block, states) in blocks.zip(self.states.chunks(PAYLOAD_BYTES)) {
-            block[..states.len()].copy_from_slice(states);
-        }
-        for (number, block) in bytes.chunks_exact_mut(BLOCK_BYTES).enumerate() {
-            let sum = checksum(number as u32, &block[..PAYLOAD_BYTES]);
-            block[PAYLOAD_BYTES..].copy_from_slice(&sum);
+        seal(0, &mut bytes);
+        for number in 1..=block_count(self.size) as u32 {
+            bytes.extend_from_slice(&self.encode_block(number));
         }
         bytes
     }
 
+    /// The block of states `number`, from 1, as it stands in the file at `number` x 4,096.
+    pub(crate) fn encode_block(&self, number: u32) -> Vec<u8> {
+        let mut block = vec![0; BLOCK_BYTES];
+        let states = self.states.chunks(PAYLOAD_BYTES).nth(number as usize - 1);
+        let states = states.expect("a block of this disk");
+        block[..states.len()].copy_from_slice(states);
+        seal(number, &mut block);
+        block
+    }
+
     /// Reads the bytes of [`Presence::encode`] for a disk of `size`.
     pub(crate) fn decode(bytes: &[u8], size: DiskSize) -> Result<Self, PresenceError> {
+        match Self::decode_torn(bytes, size)? {
+            (presence, torn) if torn.is_empty() => Ok(presence),
+            (_, torn) => Err(PresenceError::Checksum(torn[0])),
+        }
+    }
+
+    /// Reads the presence of a layer that is being received: also answers the blocks of states
+    /// that a crash has torn, whose chunks read as absent.
+    pub(crate) fn decode_torn(bytes: &[u8], size: DiskSize) -> Result<(Self, Vec<u32>), PresenceError> {
         if bytes.len() < BLOCK_BYTES || &bytes[..8] != MAGIC {
             return Err(PresenceError::Magic);
         }
@@ -138,27 +161,46 @@ impl Presence {
             return Err(PresenceError::Length { expected: file_bytes(size), found: bytes.len() });
         }
         let mut presence = Self::absent(size);
-        for (number, block) in bytes.chunks_exact(BLOCK_BYTES).enumerate() {
+        let mut torn = Vec::new();
+        let mut states = presence.states.chunks_mut(PAYLOAD_BYTES);
+        for (number, block) in (0..).zip(bytes.chunks_exact(BLOCK_BYTES)) {
             let (payload, sum) = block.split_at(PAYLOAD_BYTES);
-            if checksum(number as u32, payload) != sum {
-                return Err(PresenceError::Checksum(number as u32));
+            let whole = checksum(number, payload) == sum;
+            match number {
+                0 if whole => {}
+                0 => return Err(PresenceError::Checksum(0)),
+                _ => {
+                    let states = states.next().expect("as many blocks as the file's length says");
+                    match whole {
+                        true => states.copy_from_slice(&payload[..states.len()]),
+                        false => torn.push(number),
+                    }
+                }
             }
         }
-        let blocks = bytes[BLOCK_BYTES..].chunks_exact(BLOCK_BYTES);
-        for (states, block) in presence.states.chunks_mut(PAYLOAD_BYTES).zip(blocks) {
-            states.copy_from_slice(&block[..states.len()]);
-        }
-        presence.refuse_impossible_states()?;
-        Ok(presence)
+        Ok((presence, torn))
     }
+}
 
-    fn refuse_impossible_states(&self) -> Result<(), PresenceError> {
-        let both = |byte: &u8| byte & byte >> 1 & 0x55 != 0;
-        match self.states.iter().position(both) {
-            None => Ok(()),
-            Some(at) => Err(PresenceError::State(at as u32 * 4)),
-        }
-    }
+/// The block of the file that says what a chunk's state is.
+pub(crate) fn block_of(chunk: ChunkIndex) -> u32 {
+    chunk.0 / BLOCK_CHUNKS as u32 + 1
+}
+
+/// The chunks that a block of the file is about.
+pub(crate) fn chunks_of(block: u32, size: DiskSize) -> std::ops::Range<u32> {
+    let first = (block - 1) * BLOCK_CHUNKS as u32;
+    first..size.chunk_count().min(first + BLOCK_CHUNKS as u32)
+}
+
+/// Where a block lies in the file, in bytes.
+pub(crate) fn offset_of(block: u32) -> u64 {
+    u64::from(block) * BLOCK_BYTES as u64
+}
+
+fn seal(number: u32, block: &mut [u8]) {
+    let sum = checksum(number, &block[..PAYLOAD_BYTES]);
+    block[PAYLOAD_BYTES..].copy_from_slice(&sum);
 }
 
 fn block_count(size: DiskSize) -> usize {
@@ -195,6 +237,36 @@ mod tests {
         assert_eq!(Presence::decode(golden, sample().size).unwrap(), sample());
     }
 
+    /// Chunk 2 is still to come to a layer of five chunks.
+    fn half() -> Presence {
+        let mut presence = Presence::absent(DiskSize::new(5 * u64::from(CHUNK_SIZE)).unwrap());
+        presence.set(ChunkIndex(1), ChunkState::Stored);
+        presence.set(ChunkIndex(2), ChunkState::Wanted);
+        presence
+    }
+
+    #[test]
+    fn the_golden_presence_of_a_half_layer_is_read_and_written_to_the_byte() {
+        let golden = include_bytes!("../golden/presence-half-1.bin");
+        assert_eq!(half().encode(), golden);
+        let found = Presence::decode(golden, half().size).unwrap();
+        assert!(found == half() && found.has_wanted() && !sample().has_wanted());
+    }
+
+    #[test]
+    fn a_torn_block_is_named_and_the_others_are_read() {
+        let mut bytes = sample().encode();
+        bytes[BLOCK_BYTES + 700] ^= 1;
+        let (presence, torn) = Presence::decode_torn(&bytes, sample().size).unwrap();
+        assert_eq!(torn, [1]);
+        assert_eq!(presence.get(ChunkIndex(0)), ChunkState::Absent);
+        assert_eq!(presence.get(ChunkIndex(18_000)), sample().get(ChunkIndex(18_000)));
+        assert_eq!(block_of(ChunkIndex(18_000)), 2);
+        assert_eq!(chunks_of(2, sample().size), 16_256..20_000);
+        assert_eq!(offset_of(2), 8192);
+        assert_eq!(sample().encode_block(2), bytes[8192..]);
+    }
+
     #[test]
     fn any_flipped_byte_is_noticed() {
         let bytes = sample().encode();
@@ -207,11 +279,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn decode_undoes_encode(states in proptest::collection::vec(0u8..3, 1..200)) {
+        fn decode_undoes_encode(states in proptest::collection::vec(0u8..4, 1..200)) {
             let size = DiskSize::new(states.len() as u64 * u64::from(CHUNK_SIZE) - 512).unwrap();
             let mut presence = Presence::absent(size);
             for (at, state) in states.iter().enumerate() {
-                let state = [ChunkState::Absent, ChunkState::Stored, ChunkState::Zero][*state as usize];
+                let all = [ChunkState::Absent, ChunkState::Stored, ChunkState::Zero, ChunkState::Wanted];
+                let state = all[usize::from(*state)];
                 presence.set(ChunkIndex(at as u32), state);
                 prop_assert_eq!(presence.get(ChunkIndex(at as u32)), state);
             }

@@ -7,17 +7,16 @@
 //! bytes. A scrub that is stopped goes on where it was when it is started again (`cursor.rs`).
 
 mod cursor;
-mod direct_read;
 mod repair;
 
 use crate::aligned::AlignedBuffer;
 use crate::bucket::Bucket;
+use crate::direct_read::DirectRead;
 use crate::layout::{StoreError, io_error};
 use crate::record::LayerName;
 use crate::store::Store;
 use crate::version::{ChunkError, Place, StoredVersion};
 use cursor::Cursor;
-use direct_read::DirectRead;
 use model::manifest::{PAGE_CHUNKS, page_count};
 use model::{CHUNK_SIZE, ChunkHash, ChunkIndex, Root};
 use std::collections::BTreeMap;

@@ -8,8 +8,11 @@ use crate::draft::Drafts;
 use crate::durable;
 use crate::files::{Files, SystemFiles};
 use crate::layout::{Claim, Found, Layout, StoreError, io_error, used_bytes};
+use crate::presence::Presence;
 use crate::prune::Arrivals;
 use crate::quarantine::Quarantine;
+use crate::receive::Receiving;
+use crate::receive::recover::{GrowingLayers, growing_layers};
 use crate::record::{LayerName, MAX_LAYERS, VersionRecord};
 use crate::version::{StoredVersion, VersionError};
 use model::{Manifest, Root};
@@ -35,12 +38,19 @@ pub(crate) struct State {
     alive: Vec<Weak<StoredVersion>>,
     pub(crate) quarantine: Quarantine,
     pub(crate) arrivals: Arrivals,
+    pub(crate) growing: GrowingLayers,
+    pub(crate) receiving: HashMap<Root, Weak<Receiving>>,
 }
 
 impl State {
     /// The open versions.
     pub(crate) fn alive(&self) -> impl Iterator<Item = Arc<StoredVersion>> {
         self.alive.iter().filter_map(Weak::upgrade)
+    }
+
+    /// What a layer that is being received has; none of any other layer.
+    fn presence_of(&self, layer: &LayerName) -> Option<Presence> {
+        self.growing.get(layer).map(|layer| layer.presence())
     }
 
     /// Has the next [`Store::version`] open the version's files anew.
@@ -80,13 +90,16 @@ impl Store {
     pub fn open_with(path: &Path, files: Arc<dyn Files>) -> Result<Self, StoreError> {
         let layout = Layout::open(path, files)?;
         layout.remove_half_imports()?;
-        let versions = layout.versions()?;
+        let mut versions = layout.versions()?;
+        let growing = growing_layers(&layout, &mut versions);
         layout.remove_orphan_layers(&versions)?;
         let drafts = Drafts::find(&layout.drafts()).map_err(io_error("cannot list the drafts"))?;
         let quarantine = Quarantine::open(path, |layer| layout.layer(layer).exists());
         let quarantine = quarantine.map_err(io_error("cannot read which chunks are damaged"))?;
         let (open, alive, arrivals) = (HashMap::new(), Vec::new(), Arrivals::default());
-        let state = Arc::new(Mutex::new(State { versions, open, alive, quarantine, arrivals }));
+        let receiving = HashMap::new();
+        let state = State { versions, open, alive, quarantine, arrivals, growing, receiving };
+        let state = Arc::new(Mutex::new(state));
         Ok(Self { layout: Arc::new(layout), state, drafts: Arc::new(drafts) })
     }
 
@@ -133,7 +146,8 @@ impl Store {
             .record
             .as_ref()
             .map_err(|reason| VersionError::Corrupt { root: *root, reason: reason.clone() })?;
-        let version = Arc::new(StoredVersion::open(&self.layout, *root, record)?);
+        let version =
+            Arc::new(StoredVersion::open(&self.layout, *root, record, |name| state.presence_of(name))?);
         state.quarantine.all().for_each(|(layer, chunk, _)| version.quarantine(layer, chunk));
         state.open.retain(|_, version| version.strong_count() > 0);
         state.alive.retain(|version| version.strong_count() > 0);
@@ -177,6 +191,7 @@ impl Store {
         state.versions.remove(root);
         state.open.remove(root);
         let bytes = self.layout.remove_orphan_layers(&state.versions)?;
+        state.growing.retain(|name, _| self.layout.layer(name).exists());
         Ok(Freed { bytes })
     }
 
@@ -232,7 +247,9 @@ impl Store {
         let root = record.manifest.root();
         let found = state.versions.get(&root);
         let whole = found.is_some_and(|found| self.is_whole(state, root, found));
-        let claim = found.map_or(Claim::Unclaimed, |found| found.claim);
+        let half = found.is_some_and(|found| found.claim == Claim::Receiving);
+        let claim = found.map(|found| found.claim).filter(|claim| *claim != Claim::Receiving);
+        let claim = claim.unwrap_or(Claim::Unclaimed);
         state.arrivals.arrived(&root);
         if whole {
             return Ok(false);
@@ -245,6 +262,10 @@ impl Store {
         durable::publish(self.files(), &record_path, &self.layout.record(claim, &root)).map_err(context())?;
         let replaced = state.versions.insert(root, Found { claim, record: Ok(record) });
         state.open.remove(&root);
+        if half {
+            // Left behind by a crash, it goes when the store is opened.
+            let _ = self.files().remove_file(&self.layout.record(Claim::Receiving, &root));
+        }
         if replaced.is_some() {
             self.layout.remove_orphan_layers(&state.versions)?;
         }
@@ -274,14 +295,16 @@ impl Store {
     /// Whether the version can be opened and has no damaged chunk that is known.
     fn is_whole(&self, state: &State, root: Root, found: &Found) -> bool {
         let record = found.record.as_ref().ok();
-        let open = record.and_then(|record| StoredVersion::open(&self.layout, root, record).ok());
-        open.is_some_and(|version| {
+        let open = record.and_then(|record| {
+            StoredVersion::open(&self.layout, root, record, |name| state.presence_of(name)).ok()
+        });
+        open.filter(StoredVersion::is_complete).is_some_and(|version| {
             state.quarantine.all().for_each(|(layer, chunk, _)| version.quarantine(layer, chunk));
             version.quarantined().is_empty()
         })
     }
 
-    fn having(&self, claim: Claim) -> Vec<Root> {
+    pub(crate) fn having(&self, claim: Claim) -> Vec<Root> {
         let state = self.state();
         let versions = state.versions.iter().filter(|(_, found)| found.claim == claim);
         versions.map(|(root, _)| *root).collect()

@@ -4,19 +4,22 @@
 //! costs the same at depth 50 as at depth 1. Hashes are read from disk page by page as they are
 //! asked for. Reading a version as an image verifies every chunk; who reads the layers' files
 //! itself, for speed, has [`StoredVersion::verify_chunk`].
+//!
+//! A version may be here in part (`receive.rs`): then some chunks are [`Place::Missing`] until they
+//! come, and who has the version open sees them come.
 
 use crate::layer::{Layer, LayerError};
 use crate::layout::Layout;
 use crate::page_pack::PackError;
-use crate::presence::ChunkState;
+use crate::presence::{ChunkState, Presence};
 use crate::record::{LayerName, VersionRecord};
 use image::{ImageError, ImageReader, Run, RunKind};
-use model::manifest::page_of;
-use model::{ByteRange, CHUNK_SIZE, ChunkHash, ChunkIndex, DiskSize, Manifest, Page, Root};
+use model::manifest::{PAGE_CHUNKS, page_of};
+use model::{ByteRange, CHUNK_SIZE, ChunkHash, ChunkIndex, DiskSize, Manifest, Page, PageHash, Root};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Pages kept in memory for each open version: 16 of 32 KiB cover 1 GiB of disk, by eye.
@@ -91,41 +94,55 @@ pub struct StoredVersion {
     root: Root,
     manifest: Manifest,
     layers: Vec<Arc<Layer>>,
-    /// Changed only by quarantine and repair; who reads sees it at the next look.
+    /// Changed by arrival, quarantine and repair; who reads sees it at the next look.
     places: Vec<AtomicU16>,
+    /// How many places say that the chunk is missing.
+    missing: AtomicU32,
     /// Chunks that are not to be read, and the layers where they lie.
     quarantined: Mutex<BTreeMap<u32, u16>>,
     pages: Mutex<VecDeque<(usize, Arc<Page>)>>,
 }
 
-/// The encodings of [`Place`] in the flat map; a layer is its position + 1.
+/// The encodings of [`Place`] in the flat map; a layer is its position + 1. A missing chunk has the
+/// layer that it is to come to in its lower bits.
 const ZERO: u16 = 0;
+const WANTED: u16 = 1 << 15;
 const MISSING: u16 = u16::MAX;
 const QUARANTINED: u16 = u16::MAX - 1;
 const NO_PANIC: &str = "no thread panics while it holds the quarantined chunks";
 
 impl StoredVersion {
-    /// Opens the layers of `record` and works out where each chunk lies.
-    pub(crate) fn open(layout: &Layout, root: Root, record: &VersionRecord) -> Result<Self, VersionError> {
+    /// Opens the layers of `record` and works out where each chunk lies. What a layer that is being
+    /// received has is known to `growing`; its file is being written.
+    pub(crate) fn open(
+        layout: &Layout,
+        root: Root,
+        record: &VersionRecord,
+        growing: impl Fn(&LayerName) -> Option<Presence>,
+    ) -> Result<Self, VersionError> {
         let size = record.manifest.size();
         let mut layers = Vec::with_capacity(record.layers.len());
         let mut places = vec![MISSING; size.chunk_count() as usize];
         for (position, name) in record.layers.iter().enumerate() {
             let directory = layout.layer(name);
             let layer = Layer::open(&directory, name, size).map_err(|e| layer_error(root, e))?;
-            let presence = Layer::read_presence(&directory, name, size);
-            let presence = presence.map_err(|e| layer_error(root, e))?;
+            let presence = match growing(name) {
+                Some(presence) => presence,
+                None => Layer::read_presence(&directory, name, size).map_err(|e| layer_error(root, e))?,
+            };
             presence.lay_over(&mut places, |state| match state {
                 ChunkState::Absent => None,
                 ChunkState::Stored => Some(position as u16 + 1),
                 ChunkState::Zero => Some(ZERO),
+                ChunkState::Wanted => Some(WANTED | (position as u16 + 1)),
             });
             layers.push(Arc::new(layer));
         }
         let manifest = record.manifest.clone();
+        let missing = AtomicU32::new(places.iter().filter(|place| is_missing(**place)).count() as u32);
         let places = places.into_iter().map(AtomicU16::new).collect();
         let quarantined = Mutex::default();
-        Ok(Self { root, manifest, layers, places, quarantined, pages: Mutex::default() })
+        Ok(Self { root, manifest, layers, places, missing, quarantined, pages: Mutex::default() })
     }
 
     /// The version's name.
@@ -150,10 +167,11 @@ impl StoredVersion {
 
     /// Where `chunk` lies; the chunk is inside the disk. Costs one look into memory.
     pub fn place(&self, chunk: ChunkIndex) -> Place {
-        match self.places[chunk.0 as usize].load(Ordering::Relaxed) {
+        // Acquire: who sees that a chunk came sees its bytes.
+        match self.places[chunk.0 as usize].load(Ordering::Acquire) {
             ZERO => Place::Zero,
-            MISSING => Place::Missing,
             QUARANTINED => Place::Quarantined,
+            missing if is_missing(missing) => Place::Missing,
             layer => Place::Layer(layer - 1),
         }
     }
@@ -161,8 +179,50 @@ impl StoredVersion {
     /// Bytes of the disk that are stored here, in whole chunks.
     pub fn stored_bytes(&self) -> u64 {
         let places = self.places.iter().map(|place| place.load(Ordering::Relaxed));
-        let stored = places.filter(|place| !matches!(*place, ZERO | MISSING | QUARANTINED)).count();
+        let stored = places.filter(|place| *place != ZERO && *place < WANTED).count();
         stored as u64 * u64::from(CHUNK_SIZE)
+    }
+
+    /// Whether every chunk is here, damaged ones included.
+    pub fn is_complete(&self) -> bool {
+        self.missing_count() == 0
+    }
+
+    /// How many chunks are not here.
+    pub fn missing_count(&self) -> u32 {
+        self.missing.load(Ordering::Acquire)
+    }
+
+    /// The chunks that are not here, in disk order.
+    pub fn missing(&self) -> impl Iterator<Item = ChunkIndex> + '_ {
+        let all = (0..).zip(&self.places).filter(|(_, place)| is_missing(place.load(Ordering::Relaxed)));
+        all.map(|(chunk, _)| ChunkIndex(chunk))
+    }
+
+    /// What a peer can have from here: one bit for each chunk, lowest first; chunks of zeros are
+    /// here, damaged ones are not.
+    pub fn possession(&self) -> Vec<u8> {
+        let here = |place: &AtomicU16| place.load(Ordering::Relaxed) < WANTED;
+        let byte = |places: &[AtomicU16]| {
+            (0..8).zip(places).fold(0, |byte, (bit, place)| byte | u8::from(here(place)) << bit)
+        };
+        self.places.chunks(8).map(byte).collect()
+    }
+
+    /// The position of the layer that a missing chunk is to come to.
+    pub(crate) fn wanted_in(&self, chunk: ChunkIndex) -> Option<u16> {
+        let place = self.places[chunk.0 as usize].load(Ordering::Relaxed);
+        (is_missing(place) && place != MISSING).then(|| (place & !WANTED) - 1)
+    }
+
+    /// The bytes of `chunk` are in the layer `name` for good.
+    pub(crate) fn arrived(&self, name: &LayerName, chunk: ChunkIndex) {
+        let Some(layer) = self.position(name).map(|position| position + 1) else { return };
+        let Some(place) = self.places.get(chunk.0 as usize) else { return };
+        let came = place.compare_exchange(WANTED | layer, layer, Ordering::Release, Ordering::Relaxed);
+        if came.is_ok() {
+            self.missing.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 
     /// The chunks that are damaged here and not to be read, in disk order.
@@ -256,6 +316,12 @@ impl StoredVersion {
         Ok(())
     }
 
+    /// The manifest page of this name, for a peer; none where the version has no such page.
+    pub fn page_named(&self, name: PageHash) -> Result<Option<Page>, ChunkError> {
+        let number = self.manifest.pages().iter().position(|page| *page == name);
+        number.map(|number| self.read_page(number, ChunkIndex(number as u32 * PAGE_CHUNKS))).transpose()
+    }
+
     /// The manifest page `number`; an error names `chunk`.
     pub(crate) fn page(&self, number: usize, chunk: ChunkIndex) -> Result<Arc<Page>, ChunkError> {
         let mut cached = self.pages.lock().expect("no thread panics while it holds the pages");
@@ -331,6 +397,11 @@ impl ImageReader for StoredVersion {
         }
         Ok(())
     }
+}
+
+/// Whether an entry of the flat map says that the chunk is not here.
+fn is_missing(place: u16) -> bool {
+    place >= WANTED && place != QUARANTINED
 }
 
 fn quarantined(chunk: ChunkIndex) -> ChunkError {

@@ -344,6 +344,10 @@ impl OpenFile for SimulatedFile {
         Ok(())
     }
 
+    fn start_writeout(&self, _: u64, _: u64) {}
+
+    fn forget_range(&self, _: u64, _: u64) {}
+
     fn forget_cached(&self) {
         let mut disk = self.disk.disk();
         if let Some(content) = disk.node(self.node).after_forgetting() {

@@ -4,9 +4,9 @@
 //! is replaced by the disk when it is written. They are read back from the disk before anybody
 //! else may read them.
 
-use super::direct_read::DirectRead;
 use super::{BadChunk, ScrubObserver};
 use crate::aligned::AlignedBuffer;
+use crate::direct_read::DirectRead;
 use crate::layer::DATA_FILE;
 use crate::layout::{StoreError, io_error};
 use crate::record::LayerName;

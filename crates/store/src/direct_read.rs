@@ -10,17 +10,17 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 /// A layer's data file, open for direct I/O where the file system has it.
-pub(super) struct DirectRead<'a> {
+pub(crate) struct DirectRead<'a> {
     direct: Option<File>,
     buffered: &'a File,
 }
 
 impl<'a> DirectRead<'a> {
-    pub(super) fn open(layer: &'a Layer) -> Self {
+    pub(crate) fn open(layer: &'a Layer) -> Self {
         Self::of_file(layer.file())
     }
 
-    pub(super) fn of_file(buffered: &'a File) -> Self {
+    pub(crate) fn of_file(buffered: &'a File) -> Self {
         let flags = rustix::fs::OFlags::DIRECT.bits() as i32;
         // By its descriptor: the file may have no name any more.
         let path = format!("/proc/self/fd/{}", buffered.as_raw_fd());
@@ -28,7 +28,7 @@ impl<'a> DirectRead<'a> {
     }
 
     /// Fills the aligned `buffer` (64 KiB) with the `len` bytes of a chunk, zero-padded.
-    pub(super) fn read(&self, chunk: ChunkIndex, len: u32, buffer: &mut [u8]) -> io::Result<()> {
+    pub(crate) fn read(&self, chunk: ChunkIndex, len: u32, buffer: &mut [u8]) -> io::Result<()> {
         let len = len as usize;
         let direct = self.direct.as_ref().map(|file| read_to_end_of_chunk(file, chunk.offset(), buffer));
         let read = match direct {
