@@ -2,7 +2,7 @@
 
 use crate::connection::{Connection, Context, Progress};
 use crate::directory::Peer;
-use crate::kernel::Gather;
+use crate::kernel::{Gather, short_slices};
 use crate::mailbox::{Mailbox, Message, Token};
 use crate::server::Shared;
 use crate::spin::Spinner;
@@ -23,6 +23,10 @@ const MAX_EVENTS: usize = 256;
 const TICK: Duration = Duration::from_millis(200);
 /// Every so many polls of one connection the others are looked at.
 const POLLS_PER_LOOK: u32 = 8;
+/// How long a worker runs before the others have their turn: the shortest that there is. It does
+/// little for each client, and so runs sooner after it was woken; beside a busy program the
+/// slowest of 100 replies at 64x1 came after 0.6 to 0.8 ms instead of 1.2.
+const SLICE: Duration = Duration::from_micros(100);
 /// The mailbox's mark among the events.
 const MAILBOX: u64 = u64::MAX;
 
@@ -82,6 +86,10 @@ impl Worker {
 
     /// Serves until it was told to stop and has ended every connection.
     pub(crate) fn run(mut self) {
+        // Only latency is at stake where the kernel is too old for it.
+        if let Err(error) = short_slices(SLICE) {
+            tracing::debug!(%error, "the kernel gives no short time slices");
+        }
         while self.stop_at.is_none() || self.live > 0 {
             if let Err(error) = self.wait(self.timeout()) {
                 tracing::error!(%error, "epoll failed, a worker stops");
