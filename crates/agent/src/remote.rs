@@ -277,5 +277,9 @@ impl BlockIo for RemoteDisk {
         Ok(vec![Extent { len: range.len, kind: ExtentKind::Data }])
     }
 
+    fn is_far(&self, _: ByteRange) -> bool {
+        false
+    }
+
     fn prefetch(&self, _: ByteRange) {}
 }

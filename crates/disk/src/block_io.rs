@@ -123,6 +123,10 @@ pub trait BlockIo: Send + Sync {
     /// answer may cover only the beginning of the range, but always at least one byte of it.
     fn extents(&self, range: ByteRange, limit: usize) -> Result<Vec<Extent>, BlockError>;
 
+    /// Whether a request for the range may have to wait for another server, and not only for a disk
+    /// of this one. A hint: who serves many gives such requests threads of their own.
+    fn is_far(&self, range: ByteRange) -> bool;
+
     /// Asks for a range to be brought into memory soon; a hint that may do nothing.
     fn prefetch(&self, range: ByteRange);
 }

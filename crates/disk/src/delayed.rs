@@ -58,6 +58,10 @@ impl<D: BlockIo> BlockIo for Delayed<D> {
         self.inner.extents(range, limit)
     }
 
+    fn is_far(&self, range: ByteRange) -> bool {
+        self.inner.is_far(range)
+    }
+
     fn prefetch(&self, range: ByteRange) {
         self.inner.prefetch(range);
     }

@@ -61,6 +61,10 @@ impl BlockIo for DraftDisk {
         Ok(extents.into_iter().map(|extent| Extent { len: extent.len, kind: kind(extent.is_data) }).collect())
     }
 
+    fn is_far(&self, _: ByteRange) -> bool {
+        false
+    }
+
     fn prefetch(&self, range: ByteRange) {
         self.draft.prefetch(range);
     }

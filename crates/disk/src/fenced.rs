@@ -97,6 +97,10 @@ impl<D: BlockIo, G: WriteGate> BlockIo for Fenced<D, G> {
         self.inner.extents(range, limit)
     }
 
+    fn is_far(&self, range: ByteRange) -> bool {
+        self.inner.is_far(range)
+    }
+
     fn prefetch(&self, range: ByteRange) {
         self.inner.prefetch(range);
     }

@@ -107,6 +107,10 @@ impl BlockIo for FileDisk {
         Ok(extents)
     }
 
+    fn is_far(&self, _: ByteRange) -> bool {
+        false
+    }
+
     fn prefetch(&self, range: ByteRange) {
         if self.geometry().check(range).is_ok() {
             let wanted = prefetched(range, self.size);

@@ -110,6 +110,10 @@ impl BlockIo for MemoryDisk {
         Ok(extents)
     }
 
+    fn is_far(&self, _: ByteRange) -> bool {
+        false
+    }
+
     fn prefetch(&self, _: ByteRange) {}
 }
 

@@ -299,6 +299,10 @@ impl<P: BlockIo> BlockIo for RamCache<P> {
         Ok(runs)
     }
 
+    fn is_far(&self, range: ByteRange) -> bool {
+        self.check(range).is_ok() && self.parent.is_far(range)
+    }
+
     fn prefetch(&self, range: ByteRange) {
         if self.check(range).is_ok() {
             self.parent.prefetch(range);

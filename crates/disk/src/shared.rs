@@ -37,6 +37,10 @@ impl<D: BlockIo + ?Sized> BlockIo for Arc<D> {
         (**self).extents(range, limit)
     }
 
+    fn is_far(&self, range: ByteRange) -> bool {
+        (**self).is_far(range)
+    }
+
     fn prefetch(&self, range: ByteRange) {
         (**self).prefetch(range)
     }

@@ -192,6 +192,10 @@ impl BlockIo for VersionDisk {
         Ok(extents)
     }
 
+    fn is_far(&self, _: ByteRange) -> bool {
+        false
+    }
+
     fn prefetch(&self, range: ByteRange) {
         if self.geometry().check(range).is_err() {
             return;

@@ -121,6 +121,11 @@ impl Receiving {
         self.version.root()
     }
 
+    /// The store that it comes to.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// The version as far as it is here.
     pub fn version(&self) -> &Arc<StoredVersion> {
         &self.version

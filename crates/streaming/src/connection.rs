@@ -8,6 +8,7 @@ use crate::pool::{Job, Outcome};
 use crate::server::Shared;
 use crate::serving::{Batch, Serving};
 use crate::tls::TlsStream;
+use model::ByteRange;
 use protocol::nbd::server::{Event, ExportShape, Handshake, OpenPurpose, OpenRefusal};
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
@@ -26,7 +27,11 @@ pub(crate) struct Context<'a> {
 
 impl Context<'_> {
     pub(crate) fn submit(&self, job: Job) {
-        self.shared.pool.submit(job);
+        let range = ByteRange::new(job.order.offset, job.order.len);
+        match job.disk.is_far(range) {
+            true => self.shared.far_pool.submit(job),
+            false => self.shared.pool.submit(job),
+        }
     }
 }
 

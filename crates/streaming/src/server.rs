@@ -17,6 +17,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// Threads for requests that may have to wait for another server, so that those never hold up who
+/// reads what is here; by eye: what is under way between two servers is bounded anyway.
+const FAR_THREADS: usize = 32;
+
 /// How a server runs. [`NbdOptions::new`] has defaults for everything but the listeners.
 #[derive(Debug)]
 pub struct NbdOptions {
@@ -73,6 +77,8 @@ pub(crate) struct Shared {
     pub(crate) directory: Arc<dyn ExportDirectory>,
     pub(crate) sessions: Sessions,
     pub(crate) pool: Pool,
+    /// For requests that may have to wait for another server.
+    pub(crate) far_pool: Pool,
     pub(crate) tls: TlsPolicy,
     pub(crate) handshake_timeout: Duration,
 }
@@ -100,6 +106,7 @@ impl NbdServer {
             directory,
             sessions: Sessions::default(),
             pool: Pool::start(options.pool_threads)?,
+            far_pool: Pool::start(FAR_THREADS)?,
             tls: options.tls,
             handshake_timeout: options.handshake_timeout,
         });
@@ -181,6 +188,7 @@ impl NbdServer {
             }
         }
         self.shared.pool.stop();
+        self.shared.far_pool.stop();
     }
 
     fn tell_workers(&self, message: impl Fn() -> Message) {

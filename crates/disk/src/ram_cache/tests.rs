@@ -53,6 +53,10 @@ impl BlockIo for Pattern {
         Ok(vec![Extent { len: range.len, kind: ExtentKind::Data }])
     }
 
+    fn is_far(&self, _: ByteRange) -> bool {
+        false
+    }
+
     fn prefetch(&self, _: ByteRange) {}
 }
 
@@ -159,6 +163,10 @@ fn trimming_a_terabyte_costs_megabytes() {
         fn extents(&self, range: ByteRange, _: usize) -> Result<Vec<Extent>, BlockError> {
             Ok(vec![Extent { len: range.len, kind: ExtentKind::Data }])
         }
+        fn is_far(&self, _: ByteRange) -> bool {
+            false
+        }
+
         fn prefetch(&self, _: ByteRange) {}
     }
     let cache = RamCache::new(Large, 4 << 20);

@@ -134,6 +134,10 @@ impl BlockIo for Heir {
         self.disk.extents(range, limit)
     }
 
+    fn is_far(&self, range: ByteRange) -> bool {
+        self.disk.is_far(range)
+    }
+
     fn prefetch(&self, range: ByteRange) {
         self.disk.prefetch(range);
     }
@@ -179,6 +183,10 @@ mod tests {
         fn extents(&self, _: ByteRange, _: usize) -> Result<Vec<Extent>, BlockError> {
             Ok(Vec::new())
         }
+        fn is_far(&self, _: ByteRange) -> bool {
+            false
+        }
+
         fn prefetch(&self, _: ByteRange) {}
     }
 

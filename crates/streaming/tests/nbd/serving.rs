@@ -286,6 +286,10 @@ impl<D: disk::BlockIo> disk::BlockIo for Shared<D> {
     fn extents(&self, range: model::ByteRange, limit: usize) -> Result<Vec<disk::Extent>, BlockError> {
         self.0.extents(range, limit)
     }
+    fn is_far(&self, range: model::ByteRange) -> bool {
+        self.0.is_far(range)
+    }
+
     fn prefetch(&self, range: model::ByteRange) {
         self.0.prefetch(range);
     }

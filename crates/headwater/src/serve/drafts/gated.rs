@@ -68,6 +68,10 @@ impl<D: BlockIo> BlockIo for Gated<D> {
         self.below.extents(range, limit)
     }
 
+    fn is_far(&self, range: ByteRange) -> bool {
+        self.below.is_far(range)
+    }
+
     fn prefetch(&self, range: ByteRange) {
         self.below.prefetch(range);
     }

@@ -79,6 +79,10 @@ impl BlockIo for CopyDisk {
         self.inner.extents(range, limit)
     }
 
+    fn is_far(&self, range: ByteRange) -> bool {
+        self.inner.is_far(range)
+    }
+
     fn prefetch(&self, range: ByteRange) {
         self.inner.prefetch(range);
     }

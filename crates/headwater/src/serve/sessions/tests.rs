@@ -31,6 +31,10 @@ impl BlockIo for NoDisk {
     fn extents(&self, _: ByteRange, _: usize) -> Result<Vec<Extent>, BlockError> {
         Err(BlockError::Closed)
     }
+    fn is_far(&self, _: ByteRange) -> bool {
+        false
+    }
+
     fn prefetch(&self, _: ByteRange) {}
 }
 
