@@ -10,6 +10,7 @@
 pub mod parameters;
 
 use crate::event::EventId;
+use crate::people::TokenId;
 use crate::record::{FormatRevision, Record};
 use crate::timestamp::Timestamp;
 use model::{MacAddress, Name};
@@ -22,6 +23,9 @@ use std::str::FromStr;
 pub const AUDIT_PREFIX: &str = "/audit/";
 /// The longest object, message or address in bytes.
 pub const MAX_TEXT: usize = 500;
+
+/// How [`Actor::Nobody`] is written; no name has brackets.
+const NOBODY: &str = "(nobody)";
 
 /// The key of an audit record: like an event's, it sorts by time.
 pub type AuditId = EventId;
@@ -38,6 +42,9 @@ pub struct AuditRecord {
     pub server: Name,
     /// Who asked.
     pub actor: Actor,
+    /// The id of the token that proved it; none for a server's token file and what is automatic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<TokenId>,
     /// What for: a stable text such as `version.promote`.
     pub action: String,
     /// What it is about: `win11`, `win11/3`; empty where it is about the whole.
@@ -54,12 +61,15 @@ pub struct AuditRecord {
     pub parameters: Value,
 }
 
-/// Who asks for a change. Written `admin`, `server:hw1`, `device:52:54:00:12:34:56`.
+/// Who asks for a change. Written `anna`, `admin`, `(nobody)`, `server:hw1`,
+/// `device:52:54:00:12:34:56`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Actor {
-    /// Whoever has the token of this name.
-    Token(Name),
+    /// A user, or `admin`: whoever has a server's token file.
+    User(Name),
+    /// Nobody that is known: a login before it succeeds.
+    Nobody,
     /// A server, by itself.
     Server(Name),
     /// A device, by booting.
@@ -98,7 +108,8 @@ impl AuditResult {
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Token(name) => name.fmt(f),
+            Self::User(name) => name.fmt(f),
+            Self::Nobody => f.write_str(NOBODY),
             Self::Server(name) => write!(f, "server:{name}"),
             Self::Device(mac) => write!(f, "device:{mac}"),
         }
@@ -112,7 +123,8 @@ impl FromStr for Actor {
         Ok(match text.split_once(':') {
             Some(("server", name)) => Self::Server(name.parse().map_err(|error| wrong(&error))?),
             Some(("device", mac)) => Self::Device(mac.parse().map_err(|error| wrong(&error))?),
-            _ => Self::Token(text.parse().map_err(|error| wrong(&error))?),
+            _ if text == NOBODY => Self::Nobody,
+            _ => Self::User(text.parse().map_err(|error| wrong(&error))?),
         })
     }
 }
@@ -187,7 +199,7 @@ mod tests {
 
     #[test]
     fn actors_are_read_as_they_were_written() {
-        for text in ["admin", "server:hw1", "device:52:54:00:12:34:56"] {
+        for text in ["admin", "(nobody)", "server:hw1", "device:52:54:00:12:34:56"] {
             assert_eq!(text.parse::<Actor>().unwrap().to_string(), text);
         }
         assert!("Server:x".parse::<Actor>().is_err());

@@ -109,6 +109,8 @@ pub enum RefusalKind {
     Fenced,
     /// What the admin saw when deciding is not what is there now.
     Changed,
+    /// Whoever asks may not do it.
+    NotAllowed,
 }
 
 impl Refusal {

@@ -231,6 +231,16 @@ kinds! {
     SpaceLow = "space-low", Error;
     /// A store has more free space than its high watermark again.
     SpaceRecovered = "space-recovered", Info;
+    /// A user was made, changed or deleted.
+    UserChanged = "user-changed", Info;
+    /// A token for a program was made or revoked.
+    TokenChanged = "token-changed", Info;
+    /// Logins from an address, or as a user, failed so often that they have to wait.
+    LoginLimited = "login-limited", Warning;
+    /// Unknown machines asked to boot faster than they are noted down.
+    BootLimited = "boot-limited", Warning;
+    /// Records of the audit wait in a file, as the farm database does not take them.
+    AuditSpooled = "audit-spooled", Warning;
     /// Somebody used the API without the right token.
     ApiRefused = "api-refused", Warning;
     /// A part of the server does not work.

@@ -2,6 +2,7 @@
 
 use crate::draft::{Epoch, OrphanId};
 use crate::event::EventId;
+use crate::people::TokenId;
 use crate::record::RecordError;
 use model::{MacAddress, Name, Root, VersionNumber};
 use std::fmt;
@@ -12,8 +13,8 @@ use std::str::FromStr;
 pub enum Key {
     /// The one record of the farm itself.
     Farm,
-    /// A [`crate::AdminToken`].
-    AdminToken,
+    /// The [`crate::AdminToken`] of a server.
+    AdminToken(Name),
     /// The [`crate::IdentitySecret`].
     IdentitySecret,
     /// A [`crate::Site`].
@@ -46,6 +47,10 @@ pub enum Key {
     Event(EventId),
     /// An [`crate::AuditRecord`].
     Audit(EventId),
+    /// A [`crate::User`].
+    User(Name),
+    /// An [`crate::ApiToken`].
+    Token(TokenId),
     /// A [`Guard`].
     Guard(Guard),
 }
@@ -63,13 +68,15 @@ pub enum Guard {
     Collection(Name),
     /// Written by whoever lets a collection add unknown devices: one collection at most does.
     AutoAdd,
+    /// Written by whoever makes the farm's admins fewer: one stays at least.
+    FarmAdmins,
 }
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Farm => f.write_str("/farm"),
-            Self::AdminToken => f.write_str("/admin-token"),
+            Self::AdminToken(server) => write!(f, "/admin-tokens/{server}"),
             Self::IdentitySecret => f.write_str("/identity-secret"),
             Self::Site(name) => write!(f, "/sites/{name}"),
             Self::Server(name) => write!(f, "/servers/{name}"),
@@ -90,7 +97,10 @@ impl fmt::Display for Key {
             Self::Audit(id) => write!(f, "/audit/{id}"),
             Self::Guard(Guard::VDisk(name)) => write!(f, "/guards/vdisks/{name}"),
             Self::Guard(Guard::Collection(name)) => write!(f, "/guards/collections/{name}"),
+            Self::User(name) => write!(f, "/users/{name}"),
+            Self::Token(id) => write!(f, "/tokens/{id}"),
             Self::Guard(Guard::AutoAdd) => f.write_str("/guards/auto-add"),
+            Self::Guard(Guard::FarmAdmins) => f.write_str("/guards/farm-admins"),
         }
     }
 }
@@ -108,7 +118,7 @@ fn parse(text: &str) -> Option<Key> {
     let name = |part: &str| Name::new(part).ok();
     Some(match parts[..] {
         ["farm"] => Key::Farm,
-        ["admin-token"] => Key::AdminToken,
+        ["admin-tokens", server] => Key::AdminToken(name(server)?),
         ["identity-secret"] => Key::IdentitySecret,
         ["sites", part] => Key::Site(name(part)?),
         ["servers", part] => Key::Server(name(part)?),
@@ -131,7 +141,10 @@ fn parse(text: &str) -> Option<Key> {
         ["audit", id] => Key::Audit(id.parse().ok()?),
         ["guards", "vdisks", part] => Key::Guard(Guard::VDisk(name(part)?)),
         ["guards", "collections", part] => Key::Guard(Guard::Collection(name(part)?)),
+        ["users", part] => Key::User(name(part)?),
+        ["tokens", id] => Key::Token(id.parse().ok()?),
         ["guards", "auto-add"] => Key::Guard(Guard::AutoAdd),
+        ["guards", "farm-admins"] => Key::Guard(Guard::FarmAdmins),
         _ => return None,
     })
 }
@@ -144,7 +157,9 @@ mod tests {
     fn every_key_is_read_as_it_was_written() {
         for text in [
             "/farm",
-            "/admin-token",
+            "/admin-tokens/hw1",
+            "/users/anna",
+            "/tokens/0123456789",
             "/identity-secret",
             "/sites/a",
             "/servers/a",
@@ -164,6 +179,7 @@ mod tests {
             "/guards/vdisks/a",
             "/guards/collections/a",
             "/guards/auto-add",
+            "/guards/farm-admins",
         ] {
             assert_eq!(text.parse::<Key>().unwrap().to_string(), text);
         }

@@ -16,6 +16,7 @@ pub mod draft;
 pub mod event;
 pub mod identity;
 pub mod key;
+pub mod people;
 pub mod record;
 pub mod retention;
 pub mod rules;
@@ -32,6 +33,7 @@ pub use draft::{CompleteCopy, Dirty, Draft, Epoch, Holder, Orphan, OrphanId, Orp
 pub use event::{Event, EventId, EventKind, NewEvent, Severity};
 pub use identity::IdentitySecret;
 pub use key::{Guard, Key};
+pub use people::{ApiToken, Level, Role, TokenId, TokenKind, User};
 pub use record::{FormatRevision, Record, RecordError};
 pub use retention::Retention;
 pub use rules::boot::{Boot, BootAccess, BootDecision, BootMenu, BootRequest, boot_decision};

@@ -9,6 +9,7 @@ pub mod gate;
 pub mod identity;
 pub mod orphan;
 pub mod pending;
+pub mod people;
 pub mod reach;
 pub mod setup;
 pub mod vdisk;

@@ -54,7 +54,7 @@ pub struct Store {
     pub paths: BTreeMap<Name, String>,
 }
 
-/// The one token that may do everything, as a hash.
+/// The token in a server's file that may do everything, as a hash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdminToken {

@@ -6,6 +6,7 @@ use crate::draft::{CompleteCopy, Draft, Orphan, OrphanId};
 use crate::event::{Event, EventId};
 use crate::identity::IdentitySecret;
 use crate::key::{Guard, Key};
+use crate::people::{ApiToken, TokenId, User};
 use crate::record::{Record, RecordError};
 use crate::topology::{AdminToken, Farm, Server, Site, Store};
 use crate::vdisk::{Doomed, VDisk, Version};
@@ -35,8 +36,8 @@ pub struct FarmView {
     pub revision: u64,
     /// The farm; none before the first start is through.
     pub farm: Option<Stored<Farm>>,
-    /// The admin's token.
-    pub admin_token: Option<Stored<AdminToken>>,
+    /// The admin's token of each server.
+    pub admin_tokens: BTreeMap<Name, Stored<AdminToken>>,
     /// What devices' identities are derived from.
     pub identity_secret: Option<Stored<IdentitySecret>>,
     /// The sites.
@@ -67,6 +68,10 @@ pub struct FarmView {
     pub doomed: BTreeMap<Root, Stored<Doomed>>,
     /// The newest events, oldest first.
     pub events: BTreeMap<EventId, Stored<Event>>,
+    /// Who may use the API.
+    pub users: BTreeMap<Name, Stored<User>>,
+    /// What proves who they are.
+    pub tokens: BTreeMap<TokenId, Stored<ApiToken>>,
     /// The revisions of the guards.
     pub guards: BTreeMap<Guard, u64>,
 }
@@ -87,7 +92,7 @@ impl FarmView {
         let key: Key = key.parse()?;
         match key.clone() {
             Key::Farm => self.farm = Some(stored(&key, value, mod_revision)?),
-            Key::AdminToken => self.admin_token = Some(stored(&key, value, mod_revision)?),
+            Key::AdminToken(server) => table!(admin_tokens, key, server),
             Key::IdentitySecret => self.identity_secret = Some(stored(&key, value, mod_revision)?),
             Key::Site(name) => table!(sites, key, name),
             Key::Server(name) => table!(servers, key, name),
@@ -105,6 +110,8 @@ impl FarmView {
             Key::Event(id) => table!(events, key, id),
             // No rule decides on them, and there are many.
             Key::Audit(_) => (),
+            Key::User(name) => table!(users, key, name),
+            Key::Token(id) => table!(tokens, key, id),
             Key::Guard(guard) => drop(self.guards.insert(guard, mod_revision)),
         }
         Ok(())
@@ -114,7 +121,7 @@ impl FarmView {
     pub fn delete(&mut self, key: &str) -> Result<(), RecordError> {
         match key.parse()? {
             Key::Farm => self.farm = None,
-            Key::AdminToken => self.admin_token = None,
+            Key::AdminToken(server) => drop(self.admin_tokens.remove(&server)),
             Key::IdentitySecret => self.identity_secret = None,
             Key::Site(name) => drop(self.sites.remove(&name)),
             Key::Server(name) => drop(self.servers.remove(&name)),
@@ -131,6 +138,8 @@ impl FarmView {
             Key::Doomed(root) => drop(self.doomed.remove(&root)),
             Key::Event(id) => drop(self.events.remove(&id)),
             Key::Audit(_) => (),
+            Key::User(name) => drop(self.users.remove(&name)),
+            Key::Token(id) => drop(self.tokens.remove(&id)),
             Key::Guard(guard) => drop(self.guards.remove(&guard)),
         }
         Ok(())
@@ -190,6 +199,11 @@ impl FarmView {
             .range(first..)
             .take_while(move |((of, _), _)| *of == root)
             .map(|((_, server), copy)| (server, copy))
+    }
+
+    /// The tokens of a user.
+    pub fn tokens_of<'a>(&'a self, user: &'a Name) -> impl Iterator<Item = &'a Stored<ApiToken>> {
+        self.tokens.values().filter(move |token| token.user == *user)
     }
 
     /// The revision of a guard, if it was ever written.

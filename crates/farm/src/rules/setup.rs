@@ -21,7 +21,7 @@ pub struct ServerStarts {
     pub server: Name,
     /// The stores it has a share of, with their local paths.
     pub stores: BTreeMap<Name, String>,
-    /// The hash of a new admin token, used where the farm has none yet or `replace_token` is set.
+    /// The hash of a new admin token in this server's file; it replaces the one before.
     pub new_token_hash: Option<String>,
 }
 
@@ -45,7 +45,8 @@ pub fn server_starts(view: &FarmView, starts: ServerStarts, now: Timestamp) -> C
         place_store(view, &mut change, name, &starts.server, path);
     }
     if let Some(hash) = starts.new_token_hash {
-        change.put(Key::AdminToken, &AdminToken { revision, hash, created: now });
+        let key = Key::AdminToken(starts.server.clone());
+        change.put(key, &AdminToken { revision, hash, created: now });
     }
     change
 }

@@ -3,6 +3,7 @@
 mod boot_kinds;
 mod drafts;
 mod orders;
+mod people;
 mod properties;
 mod versions;
 
@@ -228,7 +229,7 @@ fn kind(refused: Result<Change, Refusal>) -> RefusalKind {
 fn a_first_start_makes_the_defaults_and_a_second_one_changes_nothing() {
     let memory = Memory::new();
     let view = &memory.view;
-    assert!(view.farm.is_some() && view.admin_token.is_some());
+    assert!(view.farm.is_some() && view.admin_tokens.contains_key(&name("hw1")));
     assert!(view.collections.contains_key(&name("default")) && view.sites.contains_key(&name("default")));
     assert_eq!(view.stores[&name("default")].paths[&name("hw1")], "/srv");
     let stores = BTreeMap::from([(name("default"), "/srv".to_owned())]);
@@ -577,8 +578,8 @@ fn stored_lines(memory: &Memory) -> String {
         lines.insert(key, String::from_utf8(stored.record.encode()).unwrap());
     }
     lines.insert("/farm".to_owned(), String::from_utf8(view.farm.as_ref().unwrap().encode()).unwrap());
-    let token = view.admin_token.as_ref().unwrap();
-    lines.insert("/admin-token".to_owned(), String::from_utf8(token.encode()).unwrap());
+    let token = &view.admin_tokens[&name("hw1")];
+    lines.insert("/admin-tokens/hw1".to_owned(), String::from_utf8(token.encode()).unwrap());
     let secret = view.identity_secret.as_ref().unwrap();
     lines.insert("/identity-secret".to_owned(), String::from_utf8(secret.encode()).unwrap());
     let id = EventId { at: at(4), server: name("hw1"), count: 7 };
