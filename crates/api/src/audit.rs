@@ -13,8 +13,11 @@ pub struct AuditView {
     pub at_ms: u64,
     /// The server that was asked.
     pub server: Name,
-    /// Who asked: `admin`, `server:NAME`, `device:MAC`.
+    /// Who asked: a user's name, `admin` (a server's token file), `server:NAME`, `device:MAC`.
     pub actor: String,
+    /// The id of the token that proved it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
     /// What for: a stable text such as `version.promote`.
     pub action: String,
     /// What it is about: `win11`, `win11/3`; empty where it is about the whole.

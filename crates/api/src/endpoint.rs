@@ -24,6 +24,36 @@ pub enum Method {
     Delete,
 }
 
+/// Who may use an operation: the least that somebody must be.
+///
+/// Each level may do all that the ones before it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Least {
+    /// Whoever reaches the server, without a token.
+    Anyone,
+    /// Somebody who may look.
+    ReadOnly,
+    /// Somebody who manages devices.
+    DeviceOperator,
+    /// Somebody who manages vDisks, versions, collections and stores of a site.
+    SiteAdmin,
+    /// Somebody who may do everything.
+    FarmAdmin,
+}
+
+impl Least {
+    /// The stable text.
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::Anyone => "anyone",
+            Self::ReadOnly => "read-only",
+            Self::DeviceOperator => "device-operator",
+            Self::SiteAdmin => "site-admin",
+            Self::FarmAdmin => "farm-admin",
+        }
+    }
+}
+
 /// One operation. Built with the constructors and `with`-less setters below, all of them `const`.
 #[derive(Clone, Copy, Debug)]
 pub struct Endpoint {
@@ -33,6 +63,9 @@ pub struct Endpoint {
     pub path: &'static str,
     /// What a change is called in the audit, such as `version.promote`; none = it only reads.
     pub action: Option<&'static str>,
+    /// The least that somebody must be; none = not declared, which a test refuses and the server
+    /// takes for farm admin.
+    pub least: Option<Least>,
     /// One sentence for people.
     pub about: &'static str,
     /// The query's fields, as an object.
@@ -111,12 +144,13 @@ impl Shape {
 }
 
 impl Endpoint {
-    /// An operation that reads.
+    /// An operation that reads; whoever may look may use it, unless [`Self::least`] says otherwise.
     pub const fn get(path: &'static str, about: &'static str) -> Self {
-        Self::new(Method::Get, path, None, about)
+        Self::new(Method::Get, path, None, about).least(Least::ReadOnly)
     }
 
-    /// An operation that changes something; `action` is its stable name in the audit.
+    /// An operation that changes something; `action` is its stable name in the audit. It must say
+    /// who may use it with [`Self::least`].
     ///
     /// # Panics
     /// Where the method is GET: a change is never one.
@@ -136,7 +170,14 @@ impl Endpoint {
         action: Option<&'static str>,
         about: &'static str,
     ) -> Self {
-        Self { method, path, action, about, query: None, body: None, answer: Answer::Empty(204) }
+        let (query, body, answer) = (None, None, Answer::Empty(204));
+        Self { method, path, action, least: None, about, query, body, answer }
+    }
+
+    /// Somebody must be this at least.
+    #[must_use]
+    pub const fn least(self, least: Least) -> Self {
+        Self { least: Some(least), ..self }
     }
 
     /// The query has the fields of `T`.

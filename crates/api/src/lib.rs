@@ -1,11 +1,12 @@
 //! The REST declarations: paths, requests and views, shared by the server and the command line.
 //!
-//! Everything under `/v1` is JSON and needs `Authorization: Bearer TOKEN`; an answer other than 2xx
-//! carries an [`ErrorBody`]. Times are milliseconds since 1970 UTC, sizes are bytes, rates are bytes
+//! Everything under `/v1` is JSON and needs `Authorization: Bearer TOKEN` of somebody who has the role
+//! that the endpoint declares ([`Least`]); an answer other than 2xx carries an [`ErrorBody`]. Times are milliseconds since 1970 UTC, sizes are bytes, rates are bytes
 //! a second; the names of the fields say so.
 //!
 //! What it does not do: decide anything. Read next: [`paths`].
 
+pub mod access;
 pub mod audit;
 pub mod collection;
 pub mod device;
@@ -22,10 +23,14 @@ pub mod store_care;
 pub mod vdisk;
 pub mod version;
 
+pub use access::{
+    ChangePassword, GrantedToken, Login, NewApiToken, NewUser, PatchUser, SetPassword, TokenView, UserView,
+    WhoAmI,
+};
 pub use audit::{AuditQuery, AuditView};
 pub use collection::{CollectionView, NewCollection, PatchCollection, WhenFull};
 pub use device::{AcceptPending, DeviceKind, DeviceView, NewDevice, PatchDevice, PendingView};
-pub use endpoint::{Endpoint, Method};
+pub use endpoint::{Endpoint, Least, Method};
 pub use error::ErrorBody;
 pub use event::{EventView, EventsQuery};
 pub use hook::{HookReportView, HookView, TestHooks};

@@ -1,6 +1,6 @@
 //! The description of the REST API (OpenAPI 3.1), made of the endpoints that the router is built of.
 
-use crate::endpoint::{Answer, Body, Endpoint, Method, Shape};
+use crate::endpoint::{Answer, Body, Endpoint, Least, Method, Shape};
 use crate::error::ErrorBody;
 use std::collections::BTreeMap;
 use utoipa::openapi::path::{HttpMethod, Operation, OperationBuilder, ParameterBuilder, ParameterIn};
@@ -14,7 +14,8 @@ use utoipa::openapi::{
 
 const JSON: &str = "application/json";
 const TOKEN: &str = "token";
-const ABOUT: &str = "Everything under /v1 needs `Authorization: Bearer TOKEN`. Times are milliseconds \
+const ABOUT: &str = "Everything under /v1 needs `Authorization: Bearer TOKEN` of somebody who has \
+    the role that the operation names. Times are milliseconds \
     since 1970 UTC, sizes are bytes, rates are bytes a second. An answer other than 2xx carries an \
     ErrorBody: what happened, and what to do next.";
 
@@ -66,8 +67,9 @@ fn operation(endpoint: &Endpoint) -> Operation {
         .tag(tag(endpoint.path))
         .summary(Some(endpoint.about))
         .request_body(endpoint.body.map(request_body));
-    if let Some(action) = endpoint.action {
-        operation = operation.description(Some(format!("Recorded in the audit as `{action}`.")));
+    operation = operation.description(Some(description(endpoint)));
+    if endpoint.least == Some(Least::Anyone) {
+        operation = operation.securities(Some(Vec::<SecurityRequirement>::new()));
     }
     for name in path_parameters(endpoint.path) {
         let schema = ObjectBuilder::new().schema_type(Type::String);
@@ -79,6 +81,14 @@ fn operation(endpoint: &Endpoint) -> Operation {
     }
     let (status, success) = success(&endpoint.answer);
     operation.response(status.to_string(), success).response("default", failure()).build()
+}
+
+fn description(endpoint: &Endpoint) -> String {
+    let needs = format!("Needs `{}`.", endpoint.least.unwrap_or(Least::FarmAdmin).id());
+    match endpoint.action {
+        Some(action) => format!("{needs} Recorded in the audit as `{action}`."),
+        None => needs,
+    }
 }
 
 /// `get /v1/vdisks/{name}` becomes `get_vdisks_name`: stable, and a name in any language.

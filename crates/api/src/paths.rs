@@ -90,6 +90,25 @@ pub const EVENTS: &str = "/v1/events";
 /// new one; behind the one that the header `Last-Event-ID` names.
 pub const EVENTS_STREAM: &str = "/v1/events/stream";
 
+/// POST [`crate::Login`]: a [`crate::GrantedToken`]; no token needed.
+pub const LOGIN: &str = "/v1/login";
+/// POST: the token that it is sent with proves nothing any more.
+pub const LOGOUT: &str = "/v1/logout";
+/// GET: [`crate::WhoAmI`].
+pub const WHOAMI: &str = "/v1/whoami";
+/// POST [`crate::ChangePassword`]: one's own.
+pub const OWN_PASSWORD: &str = "/v1/whoami/password";
+/// GET: list of [`crate::UserView`]. POST [`crate::NewUser`]: a [`crate::UserView`].
+pub const USERS: &str = "/v1/users";
+/// GET, PATCH [`crate::PatchUser`]: [`crate::UserView`]. DELETE.
+pub const USER: &str = "/v1/users/{name}";
+/// POST [`crate::SetPassword`].
+pub const USER_PASSWORD: &str = "/v1/users/{name}/password";
+/// GET: list of [`crate::TokenView`]. POST [`crate::NewApiToken`]: a [`crate::GrantedToken`].
+pub const TOKENS: &str = "/v1/tokens";
+/// DELETE: it proves nothing any more.
+pub const TOKEN: &str = "/v1/tokens/{id}";
+
 /// GET: list of [`crate::AuditView`], newest first.
 pub const AUDIT: &str = "/v1/audit";
 

@@ -4,12 +4,14 @@
 //! a typing error must not silently mean the default. What it does not do: look whether addresses
 //! are free or files exist; that is said when they are used.
 
+mod access;
 mod kept;
 pub(crate) mod keys;
 mod nearest;
 mod reservation;
 mod store;
 
+pub(crate) use access::AccessConfig;
 pub(crate) use kept::{AuditConfig, EventsConfig};
 pub(crate) use reservation::ReservationConfig;
 pub(crate) use store::StoreConfig;
@@ -36,6 +38,7 @@ pub(crate) struct Config {
     pub(crate) events: EventsConfig,
     pub(crate) audit: AuditConfig,
     pub(crate) draft: DraftConfig,
+    pub(crate) access: AccessConfig,
 }
 
 /// `[server]`
@@ -287,6 +290,7 @@ impl Config {
         reservation::check(dhcp)?;
         self.events.check()?;
         self.audit.check()?;
+        self.access.check()?;
         self.stores.iter().try_for_each(StoreConfig::check)?;
         let mut names: Vec<&Name> = self.stores.iter().map(|store| &store.name).collect();
         names.sort_unstable();

@@ -89,17 +89,6 @@ pub fn set_password(view: &FarmView, name: &Name, password: Option<String>) -> R
     Ok(change)
 }
 
-/// Replaces a hash by one of the same password with today's cost; nothing else changes.
-pub fn rehash_password(view: &FarmView, name: &Name, old: &str, new: String) -> Result<Change, Refusal> {
-    let seen = find(view, name)?;
-    let mut change = Change::default();
-    if seen.password.as_deref() == Some(old) {
-        change.unchanged(Key::User(name.clone()), seen);
-        change.put(Key::User(name.clone()), &User { password: Some(new), ..seen.record.clone() });
-    }
-    Ok(change)
-}
-
 /// Deletes a user and all tokens of the user. The last farm admin stays.
 pub fn delete(view: &FarmView, name: &Name) -> Result<Change, Refusal> {
     let seen = find(view, name)?;

@@ -120,6 +120,7 @@ pub(crate) const KEYS: &[KeyDoc] = &[
         "300",
         "How many seconds a maintenance machine may be away before its draft is given back.\nOne that has shut down gives it back at once.",
     ),
+    key("access.session_hours", "12", "How many hours a login is good for, 1 to 720."),
 ];
 
 /// The first key of a file that is not in [`KEYS`]; a section counts as a key.

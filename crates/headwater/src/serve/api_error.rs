@@ -53,6 +53,7 @@ impl From<Refusal> for ApiError {
             | RefusalKind::Fenced
             | RefusalKind::Changed => StatusCode::CONFLICT,
             RefusalKind::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+            RefusalKind::NotAllowed => StatusCode::FORBIDDEN,
         };
         Self::new(status, refusal.message, refusal.hint)
     }

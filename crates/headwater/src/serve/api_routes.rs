@@ -4,10 +4,10 @@ use super::api_error::ApiError;
 use super::routes::Routes;
 use super::state::Shared;
 use super::{
-    audit, collections, devices, events, hook_routes, openapi, pending, session_routes, store_care, vdisks,
-    versions, views,
+    access, audit, collections, devices, events, hook_routes, openapi, pending, session_routes, store_care,
+    vdisks, versions, views,
 };
-use api::{Endpoint, JobView, Method, ServerView, StatusView, StoreView, paths};
+use api::{Endpoint, JobView, Least, Method, ServerView, StatusView, StoreView, paths};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -28,7 +28,9 @@ pub(super) fn routes() -> Routes {
         .on(Endpoint::get(paths::JOBS, "Lists jobs, newest last").lists::<JobView>(), jobs)
         .on(Endpoint::get(paths::JOB, "Shows a job").answers::<JobView>(200), job)
         .on(
-            Endpoint::change(Method::Delete, paths::JOB, "job.cancel", "Cancels a job").answers_nothing(202),
+            Endpoint::change(Method::Delete, paths::JOB, "job.cancel", "Cancels a job")
+                .least(Least::SiteAdmin)
+                .answers_nothing(202),
             cancel_job,
         );
     [
@@ -41,6 +43,7 @@ pub(super) fn routes() -> Routes {
         events::routes,
         hook_routes::routes,
         audit::routes,
+        access::routes,
         store_care::routes,
     ]
     .into_iter()

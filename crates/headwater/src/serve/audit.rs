@@ -14,8 +14,8 @@ mod routes;
 
 use super::farm::{FarmHandle, Note};
 use farm::audit::{cut, parameters};
-use farm::{Actor, AuditId, AuditRecord, AuditResult, FormatRevision};
-use std::sync::{Arc, Mutex, MutexGuard};
+use farm::{Actor, AuditId, AuditRecord, AuditResult, FormatRevision, TokenId};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use tokio::sync::mpsc;
 
 pub(super) use layer::{Actions, record};
@@ -25,9 +25,17 @@ tokio::task_local! {
     static ENTRY: Arc<Entry>;
 }
 
+/// Who asks: put into each request before the audit's layer.
+#[derive(Clone, Debug)]
+pub(crate) struct Asker {
+    pub(crate) actor: Actor,
+    /// The id of the token that proves it.
+    pub(crate) token: Option<TokenId>,
+}
+
 /// What is asked for.
 pub(crate) struct Asked {
-    pub(crate) actor: Actor,
+    pub(crate) asker: Asker,
     pub(crate) action: &'static str,
     pub(crate) object: String,
     pub(crate) from: Option<String>,
@@ -39,6 +47,8 @@ pub(crate) struct Asked {
 pub(crate) struct Entry {
     id: AuditId,
     asked: Asked,
+    /// Who asks, where only the work found out.
+    found_out: OnceLock<Asker>,
     stands: Mutex<Stands>,
     notes: mpsc::Sender<Note>,
 }
@@ -57,17 +67,19 @@ impl Entry {
     pub(super) fn new(id: AuditId, mut asked: Asked, notes: mpsc::Sender<Note>) -> Self {
         asked.object = cut(asked.object);
         asked.parameters = parameters::kept(asked.parameters);
-        Self { id, asked, stands: Mutex::default(), notes }
+        Self { id, asked, found_out: OnceLock::new(), stands: Mutex::default(), notes }
     }
 
     /// The record with its key, as it is if the request ended so.
     pub(super) fn record(&self, result: AuditResult, message: &str) -> (AuditId, AuditRecord) {
         let asked = &self.asked;
+        let asker = self.asker().clone();
         let record = AuditRecord {
             revision: FormatRevision,
             at: self.id.at,
             server: self.id.server.clone(),
-            actor: asked.actor.clone(),
+            actor: asker.actor,
+            token: asker.token,
             action: asked.action.to_owned(),
             object: asked.object.clone(),
             from: asked.from.clone(),
@@ -77,6 +89,11 @@ impl Entry {
             parameters: asked.parameters.clone(),
         };
         (self.id.clone(), record)
+    }
+
+    /// Who asks.
+    fn asker(&self) -> &Asker {
+        self.found_out.get().unwrap_or(&self.asked.asker)
     }
 
     /// Notes what the database has; answers whether that is news.
@@ -128,6 +145,19 @@ pub(super) fn current() -> Option<Arc<Entry>> {
     ENTRY.try_with(Arc::clone).ok()
 }
 
+/// Notes who asks, where only the work found out: a login.
+pub(super) fn asked_by(asker: Asker) {
+    if let Some(entry) = current() {
+        // Found out once only.
+        let _ = entry.found_out.set(asker);
+    }
+}
+
+/// Who asks, for what is stamped with it; `server` where nobody does.
+pub(super) fn asker_text() -> String {
+    current().map_or_else(|| "server".to_owned(), |entry| entry.asker().actor.to_string())
+}
+
 /// Spawns work that belongs to the same request.
 pub(crate) fn spawn(work: impl Future<Output = ()> + Send + 'static) {
     match current() {
@@ -145,6 +175,7 @@ pub(crate) async fn automatic<T>(
     work: impl Future<Output = T>,
 ) -> T {
     let (from, request, parameters) = (None, None, serde_json::Value::Null);
-    let entry = farm.audit(Asked { actor, action, object: object.to_owned(), from, request, parameters });
+    let asker = Asker { actor, token: None };
+    let entry = farm.audit(Asked { asker, action, object: object.to_owned(), from, request, parameters });
     ENTRY.scope(Arc::new(entry), work).await
 }

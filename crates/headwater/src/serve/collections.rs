@@ -4,7 +4,7 @@ use super::api_error::ApiError;
 use super::routes::Routes;
 use super::state::{AppState, Shared};
 use super::{params, views};
-use api::{CollectionView, Endpoint, Method, NewCollection, PatchCollection, paths};
+use api::{CollectionView, Endpoint, Least, Method, NewCollection, PatchCollection, paths};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
@@ -26,9 +26,9 @@ pub(super) fn routes(routes: Routes) -> Routes {
     routes
         .on(Endpoint::get(paths::COLLECTIONS, "Lists all collections").lists::<CollectionView>(), list)
         .on(Endpoint::get(paths::COLLECTION, "Shows a collection").answers::<CollectionView>(200), show)
-        .on(new.takes::<NewCollection>().answers::<CollectionView>(201), create)
-        .on(patch.takes::<PatchCollection>().answers::<CollectionView>(200), update)
-        .on(delete, self::delete)
+        .on(new.least(Least::SiteAdmin).takes::<NewCollection>().answers::<CollectionView>(201), create)
+        .on(patch.least(Least::SiteAdmin).takes::<PatchCollection>().answers::<CollectionView>(200), update)
+        .on(delete.least(Least::SiteAdmin), self::delete)
 }
 
 pub(super) async fn list(State(state): State<Shared>) -> Json<Vec<CollectionView>> {

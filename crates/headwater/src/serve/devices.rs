@@ -4,7 +4,7 @@ use super::api_error::ApiError;
 use super::routes::Routes;
 use super::state::{AppState, Shared};
 use super::{params, views};
-use api::{DeviceView, Endpoint, Method, NewDevice, PatchDevice, paths};
+use api::{DeviceView, Endpoint, Least, Method, NewDevice, PatchDevice, paths};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
@@ -20,9 +20,13 @@ pub(super) fn routes(routes: Routes) -> Routes {
     routes
         .on(Endpoint::get(paths::DEVICES, "Lists all devices").lists::<DeviceView>(), list)
         .on(Endpoint::get(paths::DEVICE, "Shows a device").answers::<DeviceView>(200), show)
-        .on(new.takes::<NewDevice>().answers::<DeviceView>(201), add)
-        .on(patch.takes::<PatchDevice>().answers::<DeviceView>(200), update)
-        .on(Endpoint::change(Method::Delete, paths::DEVICE, "device.remove", "Removes a device"), remove)
+        .on(new.least(Least::DeviceOperator).takes::<NewDevice>().answers::<DeviceView>(201), add)
+        .on(patch.least(Least::DeviceOperator).takes::<PatchDevice>().answers::<DeviceView>(200), update)
+        .on(
+            Endpoint::change(Method::Delete, paths::DEVICE, "device.remove", "Removes a device")
+                .least(Least::DeviceOperator),
+            remove,
+        )
 }
 
 pub(super) async fn list(State(state): State<Shared>) -> Json<Vec<DeviceView>> {

@@ -5,7 +5,7 @@ use super::hooks::{HookError, HookKind, HookReport, ListedHook, Subject};
 use super::params;
 use super::routes::Routes;
 use super::state::Shared;
-use api::{Endpoint, HookReportView, HookView, Method, TestHooks, paths};
+use api::{Endpoint, HookReportView, HookView, Least, Method, TestHooks, paths};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
@@ -25,6 +25,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
                 "hook.test",
                 "Runs hooks against a copy of a version and throws the copy away",
             )
+            .least(Least::SiteAdmin)
             .takes::<TestHooks>()
             .lists::<HookReportView>(),
             test,

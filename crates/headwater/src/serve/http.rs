@@ -1,7 +1,7 @@
 //! The HTTP listener and its routes.
 
+use super::access::{self, Needs};
 use super::audit::{self, Actions};
-use super::auth;
 use super::boot_http;
 use super::listen_error::listen_message;
 use super::shutdown::Shutdown;
@@ -25,15 +25,18 @@ pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.map_err(unbound)
 }
 
-/// All routes: the API behind its token, the boot endpoints and the status page without one.
+/// All routes: the API behind its access control, the boot endpoints and the status page without.
 pub(super) fn router(state: &Shared) -> Router {
     let (api, endpoints) = api_routes::routes().into_parts();
     let audited = (state.clone(), Arc::new(Actions::of(&endpoints)));
+    let needs = (state.clone(), Arc::new(Needs::of_endpoints(&endpoints)));
+    // The last layer is asked first: who asks, then the audit, then whether that is allowed.
     let guarded = api
         .fallback(unknown_path)
         .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn_with_state(needs.clone(), access::check))
         .layer(middleware::from_fn_with_state(audited, audit::record))
-        .layer(middleware::from_fn_with_state(state.clone(), auth::require_token));
+        .layer(middleware::from_fn_with_state(needs, access::identify));
     Router::new()
         .nest("/v1", guarded)
         .route("/", get(page::show))

@@ -165,7 +165,7 @@ impl Stored {
             data_bytes: self.data_bytes,
             boot: self.boot.clone(),
             comment: comment.to_owned(),
-            by: "admin".to_owned(),
+            by: audit::asker_text(),
         }
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! This file is the order of things; each thing is in its own file. `state.rs` is what they share.
 
+mod access;
 mod api_error;
 mod api_routes;
 mod audit;
-mod auth;
 mod body_reader;
 mod boot_files;
 mod boot_http;
@@ -46,7 +46,6 @@ mod state;
 mod store_care;
 mod stores;
 mod succession;
-mod token;
 mod upkeep;
 mod vdisk_export;
 mod vdisks;

@@ -4,7 +4,7 @@ use super::api_error::ApiError;
 use super::routes::Routes;
 use super::state::Shared;
 use super::{devices, params, views};
-use api::{AcceptPending, DeviceView, Endpoint, Method, PendingView, paths};
+use api::{AcceptPending, DeviceView, Endpoint, Least, Method, PendingView, paths};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
@@ -35,9 +35,12 @@ pub(super) fn routes(routes: Routes) -> Routes {
     );
     routes
         .on(Endpoint::get(paths::PENDING, "Lists machines that wait").lists::<PendingView>(), list)
-        .on(accept.takes::<AcceptPending>().answers::<DeviceView>(201), self::accept)
-        .on(reject, self::reject)
-        .on(forget, self::forget)
+        .on(
+            accept.least(Least::DeviceOperator).takes::<AcceptPending>().answers::<DeviceView>(201),
+            self::accept,
+        )
+        .on(reject.least(Least::DeviceOperator), self::reject)
+        .on(forget.least(Least::DeviceOperator), self::forget)
 }
 
 pub(super) async fn list(State(state): State<Shared>) -> Json<Vec<PendingView>> {

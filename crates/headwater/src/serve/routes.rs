@@ -32,6 +32,19 @@ impl Routes {
     }
 }
 
+/// The method of a request, as the API's declarations have it; none where no endpoint has such.
+pub(super) fn method_of(method: &axum::http::Method) -> Option<Method> {
+    Some(match *method {
+        // The router answers HEAD by what answers GET.
+        axum::http::Method::GET | axum::http::Method::HEAD => Method::Get,
+        axum::http::Method::POST => Method::Post,
+        axum::http::Method::PUT => Method::Put,
+        axum::http::Method::PATCH => Method::Patch,
+        axum::http::Method::DELETE => Method::Delete,
+        _ => return None,
+    })
+}
+
 fn filter(method: Method) -> MethodFilter {
     match method {
         Method::Get => MethodFilter::GET,

@@ -5,7 +5,7 @@ use super::drafts::DraftKey;
 use super::routes::Routes;
 use super::sessions::{Holder, SessionInfo, SessionMode, SessionSpec, TimelineStep, Token};
 use super::state::{AppState, Shared};
-use api::{Endpoint, Method, NewSession, OpenedSession, SessionView, WriteCacheView, paths};
+use api::{Endpoint, Least, Method, NewSession, OpenedSession, SessionView, WriteCacheView, paths};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -23,8 +23,8 @@ pub(super) fn routes(routes: Routes) -> Routes {
     routes
         .on(Endpoint::get(paths::SESSIONS, "Lists the sessions of the server").lists::<SessionView>(), list)
         .on(Endpoint::get(paths::SESSION, "Shows a session").answers::<SessionView>(200), show)
-        .on(open.takes::<NewSession>().answers::<OpenedSession>(201), self::open)
-        .on(close, self::close)
+        .on(open.least(Least::SiteAdmin).takes::<NewSession>().answers::<OpenedSession>(201), self::open)
+        .on(close.least(Least::DeviceOperator), self::close)
 }
 
 /// Every session, oldest first.

@@ -1,5 +1,6 @@
 //! What all parts of the server share, and how it comes to be.
 
+use super::access::{Access, token_file};
 use super::boot_files::BootFileCache;
 use super::boot_service::{BootService, BootSettings};
 use super::boot_steps::BootSteps;
@@ -15,7 +16,6 @@ use super::sessions::{Ledger, Sessions};
 use super::shutdown::Shutdown;
 use super::store_care::Care;
 use super::stores::Stores;
-use super::token;
 use super::{gates, upkeep};
 use crate::config::Config;
 use anyhow::{Context, Result};
@@ -54,6 +54,7 @@ pub(crate) struct AppState {
     /// None once the stop has begun.
     pub(super) services: Mutex<Option<Services>>,
     pub(crate) jobs: Arc<Jobs>,
+    pub(crate) access: Access,
     pub(crate) care: Care,
     pub(crate) shutdown: Shutdown,
     pub(crate) started: Instant,
@@ -102,6 +103,7 @@ pub(super) async fn start(config: Config, listeners: Listeners, shutdown: Shutdo
         hooks,
         services: Mutex::new(Some(services)),
         jobs: Arc::new(Jobs::default()),
+        access: Access::new(config.access.session()),
         care: Care::new(&config),
         shutdown,
         started: Instant::now(),
@@ -164,12 +166,12 @@ async fn settle_stores(stores: &Stores, farm: &FarmHandle) -> Result<()> {
 
 async fn write_setup(farm: &FarmHandle, config: &Config) -> Result<()> {
     let path = config.server.state_dir.join(TOKEN_FILE);
-    let stored = farm.view().admin_token.as_ref().map(|token| token.hash.clone());
-    let new_token_hash = match token::is_current(&path, stored.as_deref()) {
+    let stored = farm.view().admin_tokens.get(&config.server.name).map(|token| token.hash.clone());
+    let new_token_hash = match token_file::is_current(&path, stored.as_deref()) {
         true => None,
         false => {
             tracing::info!(path = %path.display(), "wrote a new admin token");
-            Some(token::create(&path).with_context(|| format!("{} cannot be written", path.display()))?)
+            Some(token_file::create(&path).with_context(|| format!("{} cannot be written", path.display()))?)
         }
     };
     let path = |store: &crate::config::StoreConfig| store.path.display().to_string();

@@ -7,8 +7,8 @@ use super::routes::Routes;
 use super::state::{AppState, Shared};
 use super::{body_reader, params, vdisk_export, views};
 use api::{
-    ContentQuery, Endpoint, ErrorBody, ExportVDisk, ImportVDisk, JobState, JobView, Method, PatchVDisk,
-    VDiskView, paths,
+    ContentQuery, Endpoint, ErrorBody, ExportVDisk, ImportVDisk, JobState, JobView, Least, Method,
+    PatchVDisk, VDiskView, paths,
 };
 use axum::Json;
 use axum::body::Body;
@@ -49,14 +49,18 @@ pub(super) fn routes(routes: Routes) -> Routes {
     routes
         .on(Endpoint::get(paths::VDISKS, "Lists all vDisks").lists::<VDiskView>(), list)
         .on(Endpoint::get(paths::VDISK, "Shows a vDisk and its versions").answers::<VDiskView>(200), show)
-        .on(import.takes::<ImportVDisk>().answers::<JobView>(202), self::import)
+        .on(import.least(Least::FarmAdmin).takes::<ImportVDisk>().answers::<JobView>(202), self::import)
         .on(
-            import_content.asks::<ContentQuery>().takes_bytes("A raw image").answers::<VDiskView>(201),
+            import_content
+                .least(Least::SiteAdmin)
+                .asks::<ContentQuery>()
+                .takes_bytes("A raw image")
+                .answers::<VDiskView>(201),
             self::import_content,
         )
-        .on(export.takes::<ExportVDisk>().answers::<JobView>(202), self::export)
-        .on(set.takes::<PatchVDisk>().answers::<VDiskView>(200), self::set)
-        .on(delete, self::delete)
+        .on(export.least(Least::FarmAdmin).takes::<ExportVDisk>().answers::<JobView>(202), self::export)
+        .on(set.least(Least::SiteAdmin).takes::<PatchVDisk>().answers::<VDiskView>(200), self::set)
+        .on(delete.least(Least::SiteAdmin), self::delete)
 }
 
 pub(super) async fn list(State(state): State<Shared>) -> Json<Vec<VDiskView>> {

@@ -5,7 +5,7 @@ use super::audit;
 use super::drafts::{Boots, DraftError, DraftKey, Saved, Sealing, saved_text};
 use super::jobs::{Job, Outcome};
 use super::state::Shared;
-use super::versions::{ADMIN, by_admin};
+use super::versions::by_asker;
 use super::views;
 use api::{JobKind, SealVersion};
 use farm::rules::version as rules;
@@ -32,7 +32,7 @@ pub(super) fn seal(state: &Shared, key: DraftKey, request: SealVersion) -> Resul
     let job = state.jobs.begin(JobKind::Seal, &key.to_string())?;
     let (state, running) = (state.clone(), Arc::clone(&job));
     audit::spawn(async move {
-        let sealing = Sealing { hooks, by: ADMIN.to_owned() };
+        let sealing = Sealing { hooks, by: audit::asker_text() };
         let sealed = state.boot.drafts.seal(&key, &sealing, Arc::clone(&running)).await;
         state.jobs.end(&running, outcome(&running, &key, sealed));
     });
@@ -57,7 +57,7 @@ pub(super) async fn delete(state: &Shared, key: &DraftKey) -> Result<(), ApiErro
     let root = rules::find(&before, vdisk, *number)?.root;
     let store = rules::find_vdisk(&before, vdisk)?.store.clone();
     let sessions = views::sessions_of_version(state, vdisk, *number);
-    state.farm.decide(|view, now| rules::delete(view, vdisk, *number, &sessions, &by_admin(now))).await?;
+    state.farm.decide(|view, now| rules::delete(view, vdisk, *number, &sessions, &by_asker(now))).await?;
     state.boot.drafts.forget(key).await;
     if let Some(share) = state.stores.find(Some(&store)).cloned() {
         share.settle(&state.farm).await;

@@ -7,10 +7,11 @@ use super::hooks::HookError;
 use super::jobs::Job;
 use super::routes::Routes;
 use super::state::{AppState, Shared};
-use super::{dry_run, params, version_jobs, version_views, views};
+use super::{audit, dry_run, params, version_jobs, version_views, views};
 use api::{
-    BranchVersion, Changed, DiscardDraft, Endpoint, JobView, Method, NewVersion, OrphanView, PatchVersion,
-    Pin, PromoteTo, PromoteVersion, RestoreOrphan, RevertVersion, SealVersion, VDiskView, VersionView, paths,
+    BranchVersion, Changed, DiscardDraft, Endpoint, JobView, Least, Method, NewVersion, OrphanView,
+    PatchVersion, Pin, PromoteTo, PromoteVersion, RestoreOrphan, RevertVersion, SealVersion, VDiskView,
+    VersionView, paths,
 };
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
@@ -21,14 +22,12 @@ use farm::{Change, FarmView, OrphanId, Refusal, Stamp, Timestamp};
 use model::VersionNumber;
 use std::sync::Arc;
 
-/// Who does what comes over the API, until admins have names.
-pub(super) const ADMIN: &str = "admin";
-
 type Body<T> = Result<Json<T>, JsonRejection>;
 
 /// The endpoints of versions.
 pub(super) fn routes(routes: Routes) -> Routes {
-    let post = |path, action, about| Endpoint::change(Method::Post, path, action, about);
+    let post =
+        |path, action, about| Endpoint::change(Method::Post, path, action, about).least(Least::SiteAdmin);
     let create = post(paths::VERSIONS, "version.create", "Makes a maintenance version");
     let comment =
         Endpoint::change(Method::Patch, paths::VERSION, "version.comment", "Says something about a version");
@@ -74,12 +73,15 @@ pub(super) fn routes(routes: Routes) -> Routes {
     );
     routes
         .on(restore.takes::<RestoreOrphan>().answers::<VDiskView>(201), restore_orphan)
-        .on(delete_orphan, self::delete_orphan)
+        .on(delete_orphan.least(Least::SiteAdmin), self::delete_orphan)
         .on(Endpoint::get(paths::VERSIONS, "Lists the versions of a vDisk").lists::<VersionView>(), list)
         .on(create.takes::<NewVersion>().answers::<VersionView>(201), self::create)
         .on(Endpoint::get(paths::VERSION, "Shows a version").answers::<VersionView>(200), show)
-        .on(comment.takes::<PatchVersion>().answers::<VersionView>(200), self::comment)
-        .on(delete, self::delete)
+        .on(
+            comment.least(Least::SiteAdmin).takes::<PatchVersion>().answers::<VersionView>(200),
+            self::comment,
+        )
+        .on(delete.least(Least::SiteAdmin), self::delete)
         .on(checkpoint.answers::<JobView>(202), self::checkpoint)
         .on(seal.takes::<SealVersion>().answers::<JobView>(202), self::seal)
         .on(promote.takes::<PromoteVersion>().answers::<Changed>(200), self::promote)
@@ -117,7 +119,7 @@ pub(super) async fn create(
     let made = state.farm.decide(|view, now| {
         let command = CreateVersion { vdisk: vdisk.clone(), from, comment: new.comment.clone() };
         number = rules::find_vdisk(view, &vdisk)?.next;
-        rules::create(view, command, &by_admin(now))
+        rules::create(view, command, &by_asker(now))
     });
     made.await?;
     Ok((StatusCode::CREATED, Json(shown(&state, &DraftKey { vdisk, number })?)))
@@ -139,7 +141,7 @@ pub(super) async fn comment(
     let DraftKey { vdisk, number } = &key;
     state
         .farm
-        .decide(|view, now| rules::comment(view, vdisk, *number, patch.comment.clone(), &by_admin(now)))
+        .decide(|view, now| rules::comment(view, vdisk, *number, patch.comment.clone(), &by_asker(now)))
         .await?;
     Ok(Json(shown(&state, &key)?))
 }
@@ -174,7 +176,7 @@ pub(super) async fn merge(
 ) -> Result<Json<VersionView>, ApiError> {
     let key = key(path)?;
     let DraftKey { vdisk, number } = &key;
-    state.farm.decide(|view, now| rules::merge(view, vdisk, *number, &by_admin(now))).await?;
+    state.farm.decide(|view, now| rules::merge(view, vdisk, *number, &by_asker(now))).await?;
     Ok(Json(shown(&state, &key)?))
 }
 
@@ -202,7 +204,7 @@ pub(super) async fn promote(
     };
     let seen = rules::Seen { root: body.root, production: body.production.map(VersionNumber) };
     let command = rules::Promote { vdisk, number, to, seen };
-    let rule = |view: &FarmView, now| rules::promote(view, &command, &by_admin(now));
+    let rule = |view: &FarmView, now| rules::promote(view, &command, &by_asker(now));
     change(&state, &key, body.dry_run, rule).await
 }
 
@@ -215,7 +217,7 @@ pub(super) async fn revert(
     let DraftKey { vdisk, number } = key.clone();
     let (to, seen) = (Some(number), body.production.map(VersionNumber));
     let command = rules::Revert { vdisk, to, seen, copies: copies(body.force) };
-    let rule = |view: &FarmView, now| rules::revert(view, &command, &by_admin(now));
+    let rule = |view: &FarmView, now| rules::revert(view, &command, &by_asker(now));
     change(&state, &key, body.dry_run, rule).await
 }
 
@@ -227,7 +229,7 @@ pub(super) async fn pin(
     let (key, Json(body)) = (key(path)?, body?);
     let (scope, dry_run) = scope(body)?;
     let command = rules::Pin { scope, vdisk: key.vdisk.clone(), number: key.number };
-    let rule = |view: &FarmView, now| rules::pin(view, &command, &by_admin(now));
+    let rule = |view: &FarmView, now| rules::pin(view, &command, &by_asker(now));
     change(&state, &key, dry_run, rule).await
 }
 
@@ -238,7 +240,7 @@ pub(super) async fn unpin(
 ) -> Result<Json<Changed>, ApiError> {
     let (key, Json(body)) = (key(path)?, body?);
     let (scope, dry_run) = scope(body)?;
-    let rule = |view: &FarmView, now| rules::unpin(view, &scope, &key.vdisk, &by_admin(now));
+    let rule = |view: &FarmView, now| rules::unpin(view, &scope, &key.vdisk, &by_asker(now));
     change(&state, &key, dry_run, rule).await
 }
 
@@ -248,7 +250,7 @@ pub(super) async fn retire(
 ) -> Result<Json<VersionView>, ApiError> {
     let key = key(path)?;
     let DraftKey { vdisk, number } = &key;
-    state.farm.decide(|view, now| rules::retire(view, vdisk, *number, &by_admin(now))).await?;
+    state.farm.decide(|view, now| rules::retire(view, vdisk, *number, &by_asker(now))).await?;
     Ok(Json(shown(&state, &key)?))
 }
 
@@ -259,7 +261,7 @@ pub(super) async fn branch(
 ) -> Result<(StatusCode, Json<VDiskView>), ApiError> {
     let (DraftKey { vdisk, number }, Json(BranchVersion { name, comment })) = (key(path)?, body?);
     let command = rules::Branch { vdisk, number, name: name.clone(), comment };
-    state.farm.decide(|view, now| rules::branch(view, command.clone(), &by_admin(now))).await?;
+    state.farm.decide(|view, now| rules::branch(view, command.clone(), &by_asker(now))).await?;
     let view = state.farm.view();
     Ok((StatusCode::CREATED, Json(views::vdisk(&state, &view, rules::find_vdisk(&view, &name)?))))
 }
@@ -269,7 +271,7 @@ pub(super) async fn release(
     Path(path): Path<(String, u32)>,
 ) -> Result<Json<VersionView>, ApiError> {
     let key = key(path)?;
-    state.boot.drafts.release(&key, ADMIN).await?;
+    state.boot.drafts.release(&key, &audit::asker_text()).await?;
     Ok(Json(shown(&state, &key)?))
 }
 
@@ -286,7 +288,7 @@ pub(super) async fn discard(
         from_epoch: farm::Epoch(body.from_epoch),
         to_epoch: farm::Epoch(body.epoch),
     };
-    state.boot.drafts.discard(&key, &command, ADMIN).await?;
+    state.boot.drafts.discard(&key, &command, &audit::asker_text()).await?;
     Ok(Json(shown(&state, &key)?))
 }
 
@@ -306,7 +308,7 @@ pub(super) async fn restore_orphan(
     body: Body<RestoreOrphan>,
 ) -> Result<(StatusCode, Json<VDiskView>), ApiError> {
     let (id, Json(body)) = (orphan_id(path)?, body?);
-    state.boot.drafts.restore_orphan(&id, &body.name, ADMIN).await?;
+    state.boot.drafts.restore_orphan(&id, &body.name, &audit::asker_text()).await?;
     let view = state.farm.view();
     let vdisk = rules::find_vdisk(&view, &body.name)?;
     Ok((StatusCode::CREATED, Json(views::vdisk(&state, &view, vdisk))))
@@ -316,7 +318,7 @@ pub(super) async fn delete_orphan(
     State(state): State<Shared>,
     Path(path): Path<(String, u32, u64)>,
 ) -> Result<StatusCode, ApiError> {
-    state.boot.drafts.delete_orphan(&orphan_id(path)?, ADMIN).await?;
+    state.boot.drafts.delete_orphan(&orphan_id(path)?, &audit::asker_text()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -369,8 +371,8 @@ fn key((name, number): (String, u32)) -> Result<DraftKey, ApiError> {
     Ok(DraftKey { vdisk: params::name(&name)?, number: VersionNumber(number) })
 }
 
-pub(super) fn by_admin(now: Timestamp) -> Stamp {
-    Stamp::new(ADMIN, now)
+pub(super) fn by_asker(now: Timestamp) -> Stamp {
+    Stamp::new(audit::asker_text(), now)
 }
 
 impl From<DraftError> for ApiError {

@@ -3,9 +3,10 @@
 //! Every answer carries the request's id as `x-request-id`: the one that the client sent, where
 //! that is harmless, else a new one.
 
-use super::{Asked, ENTRY, Entry};
+use super::{Asked, Asker, ENTRY, Entry};
 use crate::serve::api_error::ApiError;
 use crate::serve::http::MAX_BODY;
+use crate::serve::routes::method_of;
 use crate::serve::state::{AppState, Shared};
 use api::{Endpoint, ErrorBody, Method};
 use axum::body::{Body, Bytes};
@@ -13,7 +14,7 @@ use axum::extract::{ConnectInfo, MatchedPath, OriginalUri, Query, Request, State
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use farm::{Actor, AuditResult};
+use farm::AuditResult;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -26,23 +27,13 @@ const MAX_REQUEST_ID: usize = 64;
 const NAMING_FIELDS: [&str; 3] = ["name", "mac", "vdisk"];
 
 /// The names of all actions, by method and path.
-pub(in crate::serve) struct Actions(HashMap<(axum::http::Method, &'static str), &'static str>);
+pub(in crate::serve) struct Actions(HashMap<(Method, &'static str), &'static str>);
 
 impl Actions {
     /// The actions of the API's endpoints.
     pub(in crate::serve) fn of(endpoints: &[Endpoint]) -> Self {
-        let action = |endpoint: &Endpoint| Some(((http(endpoint.method), endpoint.path), endpoint.action?));
+        let action = |endpoint: &Endpoint| Some(((endpoint.method, endpoint.path), endpoint.action?));
         Self(endpoints.iter().filter_map(action).collect())
-    }
-}
-
-fn http(method: Method) -> axum::http::Method {
-    match method {
-        Method::Get => axum::http::Method::GET,
-        Method::Post => axum::http::Method::POST,
-        Method::Put => axum::http::Method::PUT,
-        Method::Patch => axum::http::Method::PATCH,
-        Method::Delete => axum::http::Method::DELETE,
     }
 }
 
@@ -65,7 +56,7 @@ pub(in crate::serve) async fn record(
 
 fn action_of(actions: &Actions, request: &Request) -> Option<&'static str> {
     let path = request.extensions().get::<MatchedPath>()?;
-    actions.0.get(&(request.method().clone(), path.as_str())).copied()
+    actions.0.get(&(method_of(request.method())?, path.as_str())).copied()
 }
 
 async fn recorded(
@@ -124,7 +115,7 @@ fn asked(action: &'static str, id: String, request: &Request, body: &[u8]) -> As
     let parameters = parameters(uri, body);
     let in_path = object_in_path(template, uri.path());
     Asked {
-        actor: extensions.get::<Actor>().cloned().expect("the caller was let in as somebody"),
+        asker: extensions.get::<Asker>().cloned().expect("the outer layer says who asks"),
         action,
         object: in_path.or_else(|| object_in_body(&parameters)).unwrap_or_default(),
         from: extensions.get::<ConnectInfo<SocketAddr>>().map(|from| from.0.to_string()),
@@ -196,7 +187,8 @@ mod tests {
         let mut rows: Vec<_> = endpoints
             .iter()
             .filter_map(|endpoint| {
-                Some((endpoint.action?, http(endpoint.method), endpoint.path, endpoint.about))
+                let method = format!("{:?}", endpoint.method).to_uppercase();
+                Some((endpoint.action?, method, endpoint.path, endpoint.about))
             })
             .map(|(action, method, path, about)| format!("| `{action}` | `{method} {path}` | {about} |"))
             .collect();

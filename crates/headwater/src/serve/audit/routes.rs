@@ -3,7 +3,7 @@
 use crate::serve::api_error::ApiError;
 use crate::serve::routes::Routes;
 use crate::serve::state::Shared;
-use api::{AuditQuery, AuditView, Endpoint, paths};
+use api::{AuditQuery, AuditView, Endpoint, Least, paths};
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -17,6 +17,7 @@ const DEFAULT_PAGE: usize = 100;
 /// The endpoint of the audit.
 pub(in crate::serve) fn routes(routes: Routes) -> Routes {
     let list = Endpoint::get(paths::AUDIT, "Who asked for which change, newest first");
+    let list = list.least(Least::SiteAdmin);
     routes.on(list.asks::<AuditQuery>().lists::<AuditView>(), self::list)
 }
 
@@ -58,6 +59,7 @@ fn view((id, record): (AuditId, AuditRecord)) -> AuditView {
         at_ms: record.at.0,
         server: record.server,
         actor: record.actor.to_string(),
+        token: record.token.map(|token| token.to_string()),
         action: record.action,
         object: record.object,
         from: record.from,

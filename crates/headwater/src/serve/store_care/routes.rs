@@ -6,7 +6,7 @@ use crate::serve::params;
 use crate::serve::routes::Routes;
 use crate::serve::state::{AppState, Shared};
 use crate::serve::stores::Share;
-use api::{Endpoint, Method, PruneStore, PruneView, ScrubView, paths};
+use api::{Endpoint, Least, Method, PruneStore, PruneView, ScrubView, paths};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
@@ -31,10 +31,10 @@ pub(in crate::serve) fn routes(routes: Routes) -> Routes {
     );
     let show = Endpoint::get(paths::STORE_SCRUB, "Shows how a scrub stands and what the last one found");
     routes
-        .on(prune.takes::<PruneStore>().answers::<PruneView>(200), self::prune)
+        .on(prune.least(Least::SiteAdmin).takes::<PruneStore>().answers::<PruneView>(200), self::prune)
         .on(show.answers::<ScrubView>(200), show_scrub)
-        .on(start.answers::<ScrubView>(202), start_scrub)
-        .on(stop.answers::<ScrubView>(202), stop_scrub)
+        .on(start.least(Least::SiteAdmin).answers::<ScrubView>(202), start_scrub)
+        .on(stop.least(Least::SiteAdmin).answers::<ScrubView>(202), stop_scrub)
 }
 
 fn share(state: &AppState, name: &str) -> Result<Arc<Share>, ApiError> {

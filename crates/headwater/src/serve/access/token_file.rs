@@ -5,25 +5,25 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// What the server keeps of a token.
-pub(super) fn hash(token: &str) -> String {
+pub(in crate::serve) fn hash(token: &str) -> String {
     blake3::hash(token.as_bytes()).to_hex().to_string()
 }
 
 /// Whether a token that somebody sent is the one with this hash; takes the same time wherever they
 /// differ.
-pub(super) fn matches(sent: &str, stored_hash: &str) -> bool {
+pub(in crate::serve) fn matches(sent: &str, stored_hash: &str) -> bool {
     // Comparing BLAKE3 hashes is constant-time in that crate.
     blake3::Hash::from_hex(stored_hash).is_ok_and(|stored| stored == blake3::hash(sent.as_bytes()))
 }
 
 /// The token in the admin's file, if it is the farm's.
-pub(super) fn is_current(path: &Path, stored_hash: Option<&str>) -> bool {
+pub(in crate::serve) fn is_current(path: &Path, stored_hash: Option<&str>) -> bool {
     let token = std::fs::read_to_string(path);
     stored_hash.zip(token.ok()).is_some_and(|(hash, token)| matches(token.trim(), hash))
 }
 
 /// Draws a token, writes it for the admin alone, and answers its hash.
-pub(super) fn create(path: &Path) -> std::io::Result<String> {
+pub(in crate::serve) fn create(path: &Path) -> std::io::Result<String> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|e| std::io::Error::other(e.to_string()))?;
     let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
