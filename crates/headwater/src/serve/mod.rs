@@ -20,6 +20,7 @@ mod dry_run;
 mod events;
 mod exports;
 mod farm;
+mod flood;
 mod gates;
 mod hook_routes;
 mod hooks;

@@ -1,5 +1,6 @@
 //! The program from outside: a real server, the real command line, files on a real disk.
 
+mod access;
 mod audit;
 mod hooks;
 mod serve;

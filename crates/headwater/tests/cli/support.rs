@@ -67,6 +67,11 @@ impl Home {
         server
     }
 
+    /// The token in the server's file.
+    pub(crate) fn admin_token(&self) -> String {
+        std::fs::read_to_string(self.path("state/admin.token")).unwrap().trim().to_owned()
+    }
+
     fn url_file(&self) -> PathBuf {
         self.path("state/api.url")
     }
@@ -76,6 +81,7 @@ impl Home {
         let mut command = Command::new(HEADWATER);
         command.env_remove("HEADWATER_URL").env_remove("HEADWATER_TOKEN");
         command.env("HEADWATER_STATE_DIR", self.path("state"));
+        command.env("XDG_CONFIG_HOME", self.path("config"));
         command.current_dir(self.dir.path()).timeout(PATIENCE).args(words);
         command
     }
@@ -102,6 +108,7 @@ impl Home {
     pub(crate) fn spawn_cli(&self, words: &[&str]) -> Child {
         std::process::Command::new(HEADWATER)
             .env("HEADWATER_STATE_DIR", self.path("state"))
+            .env("XDG_CONFIG_HOME", self.path("config"))
             .current_dir(self.dir.path())
             .args(words)
             .stdin(Stdio::piped())
@@ -161,6 +168,39 @@ impl Server<'_> {
         self.child.wait().unwrap().code()
     }
 
+    /// A request with JSON, by hand; the answer's status and its JSON, null where it has none.
+    pub(crate) fn call(&self, method: &str, path: &str, token: Option<&str>, body: &Value) -> (u16, Value) {
+        let mut answer = Vec::new();
+        self.send(method, path, token, body).read_to_end(&mut answer).unwrap();
+        let answer = String::from_utf8_lossy(&answer);
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (status(head), serde_json::from_str(body).unwrap_or(Value::Null))
+    }
+
+    /// The status of an answer, whose body may have no end.
+    pub(crate) fn status_of(&self, method: &str, path: &str, token: Option<&str>) -> u16 {
+        let mut line = String::new();
+        let stream = self.send(method, path, token, &Value::Object(serde_json::Map::new()));
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(stream), &mut line).unwrap();
+        status(&line)
+    }
+
+    fn send(&self, method: &str, path: &str, token: Option<&str>, body: &Value) -> TcpStream {
+        let url = std::fs::read_to_string(self.home.url_file()).unwrap();
+        let mut stream = TcpStream::connect(url.trim_start_matches("http://")).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let token = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+        let length = body.len();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{token}\
+             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+        .unwrap();
+        stream
+    }
+
     /// GET without a token; status line and body.
     pub(crate) fn get(&self, path: &str) -> String {
         let url = std::fs::read_to_string(self.home.url_file()).unwrap();
@@ -178,6 +218,10 @@ impl Drop for Server<'_> {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn status(head: &str) -> u16 {
+    head.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
 pub(crate) fn send(child: &Child, signal: rustix::process::Signal) {

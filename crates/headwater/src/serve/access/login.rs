@@ -6,6 +6,7 @@ use super::{Caller, secret};
 use crate::serve::api_error::ApiError;
 use crate::serve::audit::{self, Asker};
 use crate::serve::farm::now;
+use crate::serve::flood::Flood;
 use crate::serve::routes::Routes;
 use crate::serve::state::{AppState, Shared};
 use api::{ChangePassword, Endpoint, GrantedToken, Least, Login, Method, WhoAmI, paths};
@@ -19,18 +20,28 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+/// How many failed logins are recorded in a minute, whoever they come from.
+const STRANGERS_RECORDS: u32 = 30;
+
 /// What checking passwords needs, for all requests.
 #[derive(Debug)]
 pub(crate) struct Access {
     pub(super) hashing: Hashing,
     limit: Mutex<LoginLimit>,
+    strangers: Flood,
     session: Duration,
 }
 
 impl Access {
     /// Logins are good for this long.
     pub(crate) fn new(session: Duration) -> Self {
-        Self { hashing: Hashing::default(), limit: Mutex::default(), session }
+        let strangers = Flood::new(STRANGERS_RECORDS, Duration::from_secs(60));
+        Self { hashing: Hashing::default(), limit: Mutex::default(), strangers, session }
+    }
+
+    /// Whether one more refusal of a stranger is recorded: strangers must not push out what is.
+    pub(in crate::serve) fn records_stranger(&self) -> bool {
+        self.strangers.admits(Instant::now())
     }
 
     fn limit(&self) -> std::sync::MutexGuard<'_, LoginLimit> {

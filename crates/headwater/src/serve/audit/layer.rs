@@ -14,7 +14,7 @@ use axum::extract::{ConnectInfo, MatchedPath, OriginalUri, Query, Request, State
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use farm::AuditResult;
+use farm::{Actor, AuditResult};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -74,8 +74,17 @@ async fn recorded(
     let response = ENTRY.scope(Arc::clone(&entry), next.run(request)).await;
     let (result, message) = outcome(&response);
     tracing::info!(action, object = %entry.asked.object, request = ?entry.asked.request, ?result, message, "asked");
-    close(state, &entry, result, &message).await;
+    if is_kept(state, &entry, response.status()) {
+        close(state, &entry, result, &message).await;
+    }
     response
+}
+
+/// Whoever need not say who they are could fill the audit: what waits is not recorded, and of what
+/// fails only so much.
+fn is_kept(state: &AppState, entry: &Entry, status: StatusCode) -> bool {
+    let is_stranger = entry.asker().actor == Actor::Nobody;
+    status != StatusCode::TOO_MANY_REQUESTS && (!is_stranger || state.access.records_stranger())
 }
 
 /// Writes the record where no transaction has carried it, or where it ended otherwise.
