@@ -127,6 +127,7 @@ mod tests {
 
     #[test]
     fn a_thread_may_ask_for_short_slices_and_keeps_its_niceness() {
+        // SAFETY: reads a number of this thread.
         let niceness = || unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
         let before = niceness();
         short_slices(Duration::from_micros(100)).unwrap();
