@@ -4,6 +4,7 @@
 //! that every parser can be fuzzed and every exchange simulated.
 
 pub mod dhcp;
+pub mod mesh;
 pub mod nbd;
 pub mod plan;
 pub mod tftp;
