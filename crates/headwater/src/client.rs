@@ -1,6 +1,7 @@
 //! The API's client: finds the server, sends requests, turns answers into errors with hints.
 
 use crate::config::default_state_dir;
+use crate::login_file;
 use crate::serve::{API_URL_FILE, TOKEN_FILE};
 use anyhow::Result;
 use api::ErrorBody;
@@ -54,15 +55,19 @@ fn with_hint(body: &ErrorBody) -> String {
 }
 
 impl Client {
-    /// Finds the server: as told, else as the local server's state directory says.
+    /// Finds the server: as told, else as the local server's state directory says. Proves who asks by
+    /// the token that was told, else the login's, else the one in the local server's file.
     pub(crate) fn new(target: &Target) -> Result<Self> {
         let state_dir = target.state_dir.clone().unwrap_or_else(default_state_dir);
         let told = |name: &str| Some(std::fs::read_to_string(state_dir.join(name)).ok()?.trim().to_owned());
         let url = target.url.clone().or_else(|| told(API_URL_FILE));
+        let url = url.unwrap_or_else(|| DEFAULT_URL.to_owned()).trim_end_matches('/').to_owned();
+        let login = || login_file::read(&url);
+        let token = target.token.clone().or_else(login).or_else(|| told(TOKEN_FILE));
         Ok(Self {
             http: reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).no_proxy().build()?,
-            url: url.unwrap_or_else(|| DEFAULT_URL.to_owned()).trim_end_matches('/').to_owned(),
-            token: target.token.clone().or_else(|| told(TOKEN_FILE)),
+            token,
+            url,
             token_file: state_dir.join(TOKEN_FILE),
             target: target.clone(),
         })
@@ -108,11 +113,16 @@ impl Client {
 
     /// A request to go on with.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.http.request(method, format!("{}{path}", self.url));
+        let request = self.request_as_nobody(method, path);
         match &self.token {
             Some(token) => request.bearer_auth(token),
             None => request,
         }
+    }
+
+    /// A request that proves nothing.
+    pub(crate) fn request_as_nobody(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.url))
     }
 
     /// Sends a request and reads its answer.
@@ -135,11 +145,13 @@ impl Client {
             message: format!("{} answered with {status}", self.url),
             hint: "is it a headwater server? `headwater --url` says which one is asked".to_owned(),
         };
+        // A login that fails has no such header.
+        let needs_token = response.headers().contains_key(reqwest::header::WWW_AUTHENTICATE);
         let mut body = response.json().await.unwrap_or_else(|_| unreadable());
-        if status == StatusCode::UNAUTHORIZED && self.token.is_none() {
+        if needs_token && self.token.is_none() {
             let file = self.token_file.display();
             body.hint = format!(
-                "{file} cannot be read: run this as the server's user (sudo), or set HEADWATER_TOKEN"
+                "{file} cannot be read: log in with `headwater login`, or run this as the server's user (sudo)"
             );
         }
         if status.is_server_error() { ClientError::Failed(body) } else { ClientError::Refused(body) }

@@ -8,6 +8,7 @@ mod cli;
 mod client;
 mod config;
 mod lab;
+mod login_file;
 mod serve;
 
 fn main() -> std::process::ExitCode {

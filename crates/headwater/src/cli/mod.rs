@@ -6,6 +6,7 @@
 pub(crate) mod commands;
 mod job;
 mod output;
+mod password;
 mod since;
 
 use crate::client::{Client, ClientError, Target};
@@ -34,7 +35,7 @@ struct Global {
     /// The server's address, such as http://10.0.0.5:6900 [default: the local server's]
     #[arg(long, global = true, env = "HEADWATER_URL", value_name = "URL")]
     url: Option<String>,
-    /// The admin's token [default: the local server's file STATE_DIR/admin.token]
+    /// A token [default: of the login, else the local server's file STATE_DIR/admin.token]
     #[arg(long, global = true, env = "HEADWATER_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     token: Option<String>,
     /// Where the local server keeps its state
@@ -83,6 +84,18 @@ enum Command {
     Events(commands::events::Events),
     /// Who asked for which change, and how it ended
     Audit(commands::audit::Audit),
+    /// Logs in with a password; what follows is done as that user
+    Login(commands::login::Login),
+    /// Ends the login
+    Logout,
+    /// Who the server takes this for
+    Whoami,
+    /// Users: who may use the farm, and for what
+    #[command(subcommand)]
+    User(commands::user::User),
+    /// Tokens: how programs prove who they are
+    #[command(subcommand)]
+    Token(commands::token::Token),
     /// How the server and the farm stand
     Status,
     /// Prints the description of the REST API (OpenAPI 3.1)
@@ -135,6 +148,11 @@ fn run(global: Global, command: Command) -> anyhow::Result<()> {
         Command::Hook(hook) => block_on(hook.run(&context()?)),
         Command::Events(events) => block_on(events.run(&context()?)),
         Command::Audit(audit) => block_on(audit.run(&context()?)),
+        Command::Login(login) => block_on(login.run(&context()?)),
+        Command::Logout => block_on(commands::login::logout(&context()?)),
+        Command::Whoami => block_on(commands::login::whoami(&context()?)),
+        Command::User(user) => block_on(user.run(&context()?)),
+        Command::Token(token) => block_on(token.run(&context()?)),
         Command::Status => block_on(commands::status::run(&context()?)),
         Command::Openapi => commands::openapi::run(),
         Command::Lab(lab) => crate::lab::run(&lab),

@@ -1,4 +1,4 @@
-//! Points in time as people give them: how long ago, or a date.
+//! Points in time and spans as people give them: how long ago, or a date.
 
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,6 +16,17 @@ impl FromStr for Since {
         let wrong =
             || format!("{text:?} is no point in time: write 30m, 2h, 7d, 2026-11-22 or 2026-11-22T10:00:00Z");
         ago().or_else(|| date(text)).ok_or_else(wrong)
+    }
+}
+
+/// A span of time, such as `90d`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span(pub(crate) Duration);
+
+impl FromStr for Span {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        duration(text).map(Self).ok_or_else(|| format!("{text:?} is no span of time: write 30m, 12h or 90d"))
     }
 }
 

@@ -147,3 +147,58 @@ fn logins_that_fail_again_and_again_have_to_wait_and_are_an_event() {
     super::support::wait_for("the event", || home.json(&["events"]).to_string().contains("login-limited"));
     assert_eq!(home.json(&["audit", "--action", "login.begin"]).as_array().unwrap().len(), 5);
 }
+
+#[test]
+fn the_command_line_logs_in_keeps_the_token_for_itself_and_logs_out() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = Home::new();
+    let server = home.start();
+    let as_told = |words: &[&str], typed: &str| {
+        let output = home.cli(words).write_stdin(typed).assert().success();
+        String::from_utf8(output.get_output().stdout.clone()).unwrap()
+    };
+    assert_eq!(home.json(&["whoami"])["name"], "admin");
+    as_told(&["user", "create", "anna", "--role", "device-operator"], "a long password\n");
+    as_told(&["login", "anna"], "a long password\n");
+    assert_eq!(home.json(&["whoami"])["name"], "anna");
+    let kept = std::fs::read_dir(home.path("config/headwater/logins")).unwrap().next().unwrap().unwrap();
+    assert_eq!(kept.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    home.run(&["device", "add", "52:54:00:12:34:56", "--name", "kiosk"]);
+    let said = home.refused(&["collection", "create", "lab"], 3);
+    assert!(said.contains("this needs a site admin, and anna is device-operator"), "{said}");
+    assert_eq!(home.json(&["token", "list"]).as_array().unwrap().len(), 1);
+    home.run(&["logout"]);
+    assert_eq!(home.json(&["whoami"])["name"], "admin", "the token file is taken again");
+    assert!(home.refused(&["logout"], 1).contains("nobody is logged in"));
+    assert_eq!(home.json(&["token", "list"]).as_array().unwrap().len(), 0);
+    let short = home.cli(&["user", "set-password", "anna"]).write_stdin("short\n").assert().code(3);
+    assert!(String::from_utf8_lossy(&short.get_output().stderr).contains("10 characters"));
+    let mut wrong = home.cli(&["login", "anna"]);
+    let said = wrong.write_stdin("wrong\n").assert().code(3).get_output().stderr.clone();
+    assert!(String::from_utf8_lossy(&said).contains("name or password is wrong"));
+    drop(server);
+}
+
+#[test]
+fn a_program_has_a_token_that_may_do_less_and_can_be_revoked() {
+    let home = Home::new();
+    let _server = home.start();
+    home.run(&["user", "create", "ci", "--role", "site-admin:default", "--no-password"]);
+    let made =
+        home.json(&["token", "create", "nightly", "--user", "ci", "--role", "read-only", "--expires", "1h"]);
+    let token = made["token"].as_str().unwrap();
+    let as_program = |words: &[&str]| home.cli(words).env("HEADWATER_TOKEN", token).assert();
+    as_program(&["status"]).success();
+    as_program(&["device", "add", "52:54:00:12:34:56"]).code(3);
+    as_program(&["token", "create", "more"]).code(3);
+    let listed = home.json(&["token", "list"]);
+    assert_eq!((&listed[0]["about"], &listed[0]["role"]), (&json!("nightly"), &json!("read-only")));
+    assert!(home.refused(&["token", "create", "of the token file"], 3).contains("admin is no user"));
+    home.run(&["token", "revoke", made["id"].as_str().unwrap()]);
+    as_program(&["status"]).code(3);
+    home.run(&["user", "create", "anna", "--role", "farm-admin", "--no-password"]);
+    assert!(home.refused(&["user", "delete", "anna"], 3).contains("last farm admin"));
+    assert!(home.refused(&["user", "set-role", "anna", "read-only"], 3).contains("last farm admin"));
+    home.run(&["user", "delete", "ci"]);
+    assert_eq!(home.json(&["user", "list"]).as_array().unwrap().len(), 1);
+}
