@@ -30,6 +30,7 @@ const fn package(name: &'static str, purpose: Purpose, reason: &'static str) -> 
 
 const PACKAGES: &[Package] = &[
     package("build-essential", Purpose::Build, "the linker, and a C compiler for the embedded SQLite"),
+    package("protobuf-compiler", Purpose::Build, "compiles etcd's interface for the client (protoc)"),
     package("qemu-system-x86", Purpose::Lab, "the diskless machines"),
     package("ipxe-qemu", Purpose::Lab, "their network boot ROMs"),
     package("ipxe", Purpose::Lab, "the loader that the TFTP server hands out (undionly.kpxe)"),
@@ -52,6 +53,7 @@ const PACKAGES: &[Package] = &[
     package("cpio", Purpose::Test, "reads the initrds that we write"),
     package("dracut-core", Purpose::Test, "lsinitrd as a second reader of initrds"),
     package("openssh-client", Purpose::Test, "reads the SSH host keys that we make (ssh-keygen)"),
+    package("etcd-server", Purpose::Test, "the farm database of several servers"),
     package("busybox-static", Purpose::Test, "a user space for small test machines"),
 ];
 

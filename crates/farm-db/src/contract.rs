@@ -182,6 +182,38 @@ pub async fn resumes_a_watch(db: &dyn FarmDb) {
     assert_eq!(next_change(&mut watch).await.key, "/resume/c");
 }
 
+/// A record that says that somebody is alive is there as long as its handle, and a later one of the
+/// same name is not taken away with the earlier.
+pub async fn announces_who_is_alive(db: &Arc<dyn FarmDb>) {
+    const TTL: Duration = Duration::from_secs(3);
+    let start = commit(db.as_ref(), vec![put("/alive/a", "left over")]).await;
+    let announce = |value: &str| {
+        let (db, value) = (Arc::clone(db), value.as_bytes().to_vec());
+        async move { db.announce("/alive/a", value, TTL).await.unwrap() }
+    };
+    let mut watch = db.watch("/alive/", start + 1).await.unwrap();
+    let first = announce("1").await;
+    assert!(matches!(next_change(&mut watch).await.kind, ChangeKind::Put { value, .. } if value == b"1"));
+    drop(first);
+    assert_eq!(next_change(&mut watch).await.kind, ChangeKind::Delete);
+    let (old, new) = (announce("2").await, announce("3").await);
+    assert!(matches!(next_change(&mut watch).await.kind, ChangeKind::Put { value, .. } if value == b"2"));
+    assert!(matches!(next_change(&mut watch).await.kind, ChangeKind::Put { value, .. } if value == b"3"));
+    old.withdraw().await;
+    assert_eq!(db.get("/alive/a").await.unwrap().expect("it is the new one's").value, b"3");
+    new.withdraw().await;
+    assert_eq!(next_change(&mut watch).await.kind, ChangeKind::Delete);
+    assert_eq!(db.get("/alive/a").await.unwrap(), None);
+}
+
+/// The engine says how it is, with the revision of its last change.
+pub async fn tells_its_health(db: &dyn FarmDb) {
+    let revision = commit(db, vec![put("/health/a", "1")]).await;
+    let health = db.health().await;
+    assert!(health.revision.is_some_and(|seen| seen >= revision), "{health:?}");
+    assert!(health.endpoints.iter().all(|endpoint| endpoint.state.is_ok()), "{health:?}");
+}
+
 /// Everything is there after the engine was closed and opened again; revisions go on.
 pub async fn keeps_all_over_a_restart<O: AsyncFn() -> Arc<dyn FarmDb>>(open: O) {
     let db = open().await;

@@ -1,6 +1,8 @@
 //! The trait and its vocabulary.
 
+use crate::announcement::Announcement;
 use async_trait::async_trait;
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// The number of a state of the database: 0 is empty, each changing transaction adds one.
@@ -144,6 +146,14 @@ pub enum DbError {
     /// The engine failed or is gone; nothing is known about a transaction that got this answer.
     #[error("the farm database failed: {0}")]
     Failed(String),
+    /// Nobody answers at any of the database's addresses; a transaction that got this answer was
+    /// not sent.
+    #[error(
+        "the farm database cannot be reached: {0}\n\
+         hint: sessions and boots go on meanwhile; look at the etcd members (`headwater farm status`), \
+         then try again"
+    )]
+    Unreachable(String),
     /// The transaction breaks a rule of the interface (a key twice, a value too large).
     #[error("the transaction was not tried: {0}")]
     Invalid(String),
@@ -188,6 +198,52 @@ pub trait FarmDb: Send + Sync {
 
     /// Every change of records under `prefix` at `from` or later, as far back as history is kept.
     async fn watch(&self, prefix: &str, from: Revision) -> Result<Watch, DbError>;
+
+    /// Puts a record that stands for somebody who is alive, whatever was there before, and keeps it
+    /// there: it goes when the answer is dropped or withdrawn, and at the latest `ttl` after this
+    /// process has stopped (etcd), or when the database is opened again (embedded).
+    ///
+    /// Liveness only: nothing may be safe because of it. If the record was lost because the database
+    /// was away for longer than `ttl`, it is put again when the database is back.
+    async fn announce(&self, key: &str, value: Vec<u8>, ttl: Duration) -> Result<Announcement, DbError>;
+
+    /// How the engine is, asked just now; never fails and takes a few seconds at most.
+    async fn health(&self) -> Health;
+}
+
+/// How a database is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// "embedded" or "etcd".
+    pub engine: &'static str,
+    /// Its revision, where it answers.
+    pub revision: Option<Revision>,
+    /// Its addresses, in the order of the configuration; none where it is embedded.
+    pub endpoints: Vec<EndpointHealth>,
+}
+
+/// How one address of a database is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointHealth {
+    /// The address.
+    pub endpoint: String,
+    /// What answers there.
+    pub state: Result<MemberHealth, String>,
+}
+
+/// What a member of the database says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberHealth {
+    /// The member's name in its cluster.
+    pub name: String,
+    /// The program's version.
+    pub version: String,
+    /// Whether it leads the cluster.
+    pub leads: bool,
+    /// The size of its file in bytes.
+    pub size_bytes: u64,
+    /// What it complains of: no leader, no space.
+    pub troubles: Vec<String>,
 }
 
 /// Checks what every engine checks before it tries a transaction.

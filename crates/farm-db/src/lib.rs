@@ -6,15 +6,21 @@
 //! farm comes from such compares, never from a lock.
 //!
 //! What a record means is not known here: keys are text, values are bytes. The rules are in
-//! `crates/farm`. Read next: [`sqlite`] for the embedded engine, [`contract`] for the suite that
-//! every engine passes.
+//! `crates/farm`. Read next: [`sqlite`] for the embedded engine, [`etcd`] for the one of several
+//! servers, [`contract`] for the suite that every engine passes, [`etcd_child`] for a real etcd in
+//! tests.
 
+mod announcement;
 pub mod contract;
 mod db;
+pub mod etcd;
+pub mod etcd_child;
 pub mod sqlite;
 
+pub use announcement::Announcement;
 pub use db::{
-    Change, ChangeKind, ChangeSet, Compare, DbError, Entry, Expect, FarmDb, MAX_TXN_OPS, MAX_VALUE_BYTES, Op,
-    Revision, Snapshot, TxnOutcome, Watch, WatchError,
+    Change, ChangeKind, ChangeSet, Compare, DbError, EndpointHealth, Entry, Expect, FarmDb, Health,
+    MAX_TXN_OPS, MAX_VALUE_BYTES, MemberHealth, Op, Revision, Snapshot, TxnOutcome, Watch, WatchError,
 };
+pub use etcd::{Etcd, EtcdOptions, EtcdTls};
 pub use sqlite::Sqlite;

@@ -9,15 +9,17 @@
 mod engine;
 mod schema;
 
+use crate::announcement::Announcement;
 use crate::db::{
-    ChangeSet, Compare, DbError, Entry, FarmDb, Op, Revision, Snapshot, TxnOutcome, Watch, WatchError,
-    check_txn,
+    ChangeSet, Compare, DbError, Entry, FarmDb, Health, Op, Revision, Snapshot, TxnOutcome, Watch,
+    WatchError, check_txn,
 };
 use async_trait::async_trait;
 use engine::Engine;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// How many requests may wait for the thread: beyond it callers wait to ask.
@@ -124,6 +126,25 @@ impl FarmDb for Sqlite {
         let cursor = Cursor { prefix: prefix.into(), from: from.max(1) };
         tokio::spawn(follow(self.jobs.clone(), self.latest.clone(), cursor, feed));
         Ok(Watch::new(changes))
+    }
+
+    async fn announce(&self, key: &str, value: Vec<u8>, _ttl: Duration) -> Result<Announcement, DbError> {
+        check_txn(&[], &[Op::Put { key: key.to_owned(), value: value.clone() }])?;
+        let put = key.to_owned();
+        let put_at = self.ask(move |engine| engine.announce(&put, value)).await?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (jobs, key) = (self.jobs.clone(), key.to_owned());
+        let keeper = tokio::spawn(async move {
+            let _ = stopped.await;
+            // What stays is removed when the database is opened again.
+            let _ = ask(&jobs, move |engine| engine.withdraw(&key, put_at)).await;
+        });
+        Ok(Announcement::new(stop, keeper))
+    }
+
+    async fn health(&self) -> Health {
+        let revision = self.ask(|engine| Ok(engine.revision())).await.ok();
+        Health { engine: "embedded", revision, endpoints: Vec::new() }
     }
 }
 

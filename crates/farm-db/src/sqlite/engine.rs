@@ -2,7 +2,8 @@
 
 use super::schema;
 use crate::db::{
-    Change, ChangeKind, Compare, DbError, Entry, Expect, Op, Revision, Snapshot, TxnOutcome, WatchError,
+    Change, ChangeKind, Compare, DbError, Entry, Expect, MAX_TXN_OPS, Op, Revision, Snapshot, TxnOutcome,
+    WatchError,
 };
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use std::path::Path;
@@ -29,7 +30,44 @@ impl Engine {
                 Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64))
             })
             .map_err(failed)?;
-        Ok(Self { db, revision, compacted, kept_revisions })
+        let mut engine = Self { db, revision, compacted, kept_revisions };
+        engine.forget_announced()?;
+        Ok(engine)
+    }
+
+    /// Puts a record that stands for somebody alive in this process.
+    pub(super) fn announce(&mut self, key: &str, value: Vec<u8>) -> Result<Revision, DbError> {
+        // First: what is announced and was never put does no harm.
+        self.db.execute("INSERT OR IGNORE INTO announced VALUES (?1)", [key]).map_err(failed)?;
+        match self.txn(&[], &[Op::Put { key: key.to_owned(), value }])? {
+            TxnOutcome::Committed { revision } => Ok(revision),
+            TxnOutcome::Conflict { .. } => unreachable!("nothing was compared"),
+        }
+    }
+
+    /// Removes an announced record, unless somebody has put another one since.
+    pub(super) fn withdraw(&mut self, key: &str, put_at: Revision) -> Result<(), DbError> {
+        let compare = Compare { key: key.to_owned(), expect: Expect::ModRevision(put_at) };
+        let removed = self.txn(&[compare], &[Op::Delete { key: key.to_owned() }])?;
+        if matches!(removed, TxnOutcome::Committed { .. }) {
+            self.db.execute("DELETE FROM announced WHERE key = ?1", [key]).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what an earlier process announced and did not take back.
+    fn forget_announced(&mut self) -> Result<(), DbError> {
+        let keys = self.announced().map_err(failed)?;
+        for keys in keys.chunks(MAX_TXN_OPS) {
+            let ops: Vec<Op> = keys.iter().map(|key| Op::Delete { key: key.clone() }).collect();
+            self.txn(&[], &ops)?;
+        }
+        self.db.execute("DELETE FROM announced", []).map_err(failed)?;
+        Ok(())
+    }
+
+    fn announced(&self) -> rusqlite::Result<Vec<String>> {
+        self.db.prepare("SELECT key FROM announced")?.query_map([], |row| row.get(0))?.collect()
     }
 
     pub(super) fn revision(&self) -> Revision {

@@ -6,7 +6,9 @@
 //! - `farm`: one row; `revision` of the database, `compacted` = the highest revision whose history
 //!   is gone;
 //! - `record`: the present state, one row a key;
-//! - `history`: every change of the revisions above `compacted`; a NULL value is a deletion.
+//! - `history`: every change of the revisions above `compacted`; a NULL value is a deletion;
+//! - `announced`: the keys of records that stand for somebody alive in the process that has the
+//!   database open; they are removed when it is opened again.
 
 use crate::db::DbError;
 use rusqlite::Connection;
@@ -16,6 +18,13 @@ use std::path::Path;
 const APPLICATION_ID: i64 = 0x4857_4642;
 /// The format of the tables.
 const FORMAT_REVISION: i64 = 1;
+
+/// Made where it is missing: files of the first programs do not have it.
+const ANNOUNCED: &str = "
+    CREATE TABLE IF NOT EXISTS announced (
+        key TEXT PRIMARY KEY
+    ) STRICT, WITHOUT ROWID;
+";
 
 const TABLES: &str = "
     CREATE TABLE farm (
@@ -83,6 +92,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, DbError> {
     if tables == 0 {
         create(&mut db).map_err(damaged)?;
     }
+    db.execute_batch(ANNOUNCED).map_err(damaged)?;
     Ok(db)
 }
 

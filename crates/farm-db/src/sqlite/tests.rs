@@ -49,6 +49,33 @@ async fn sqlite_keeps_the_contract_of_concurrency() {
     contract::resumes_a_watch(db.as_ref()).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_keeps_the_contract_of_liveness() {
+    let (_dir, db) = fresh();
+    contract::announces_who_is_alive(&db).await;
+    contract::tells_its_health(db.as_ref()).await;
+}
+
+#[tokio::test]
+async fn what_a_dead_process_announced_is_gone_when_the_database_is_opened_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("farm.db");
+    let db = Sqlite::open(&path).unwrap();
+    db.txn(vec![], vec![put("/servers/a", "1")]).await.unwrap();
+    let alive = db.announce("/live/a", b"1".to_vec(), Duration::from_secs(9)).await.unwrap();
+    // As a killed process does: nobody takes the record back.
+    std::mem::forget(alive);
+    let copy = dir.path().join("copy.db");
+    let raw = rusqlite::Connection::open(&path).unwrap();
+    raw.execute("VACUUM INTO ?1", [copy.to_str().unwrap()]).unwrap();
+    let after = Sqlite::open(&copy).unwrap();
+    let keys: Vec<String> =
+        after.range("").await.unwrap().entries.into_iter().map(|entry| entry.key).collect();
+    assert_eq!(keys, ["/servers/a"]);
+    let mut watch = after.watch("/live/", 3).await.unwrap();
+    assert_eq!(watch.next().await.unwrap()[0].kind, ChangeKind::Delete, "watchers are told");
+}
+
 #[tokio::test]
 async fn sqlite_keeps_the_contract_of_restarts() {
     let dir = tempfile::tempdir().unwrap();
