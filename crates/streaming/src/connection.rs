@@ -1,7 +1,7 @@
 //! One client: its socket, its handshake or session, what is still to be sent.
 
 use crate::directory::{Export, ExportRefusal, Peer};
-use crate::kernel::Gather;
+use crate::kernel::{Convoy, Gather};
 use crate::mailbox::{Mailbox, Token};
 use crate::outbox::{Outbox, Sent};
 use crate::pool::{Job, Outcome};
@@ -131,6 +131,20 @@ impl Connection {
     /// Reads once (with TLS: all there is) and answers what came.
     pub(crate) fn readable(&mut self, scratch: &mut [u8], gather: &mut Gather, cx: &Context<'_>) -> Progress {
         let mut progress = Progress::Idle;
+        loop {
+            match self.take_in(scratch, cx) {
+                Progress::Idle => return progress,
+                Progress::Ended => return Progress::Ended,
+                Progress::Did => progress = self.settle(scratch, gather, cx),
+            }
+            if progress == Progress::Ended || self.tls.is_none() {
+                return progress;
+            }
+        }
+    }
+
+    /// Reads once and works on what came; the answers wait to be sent.
+    pub(crate) fn take_in(&mut self, scratch: &mut [u8], cx: &Context<'_>) -> Progress {
         while !self.ending && !self.is_full() && !self.held_back {
             let kept = self.leftover.len();
             scratch[..kept].copy_from_slice(&self.leftover);
@@ -139,17 +153,40 @@ impl Connection {
                 Ok(len) => {
                     self.leftover.clear();
                     self.digest(&scratch[..kept + len], cx);
-                    progress = self.settle(scratch, gather, cx);
+                    return Progress::Did;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return progress,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return Progress::Ended,
             }
-            if progress == Progress::Ended || self.tls.is_none() {
-                break;
-            }
         }
-        progress
+        Progress::Idle
+    }
+
+    /// Whether its answers can be sent together with those of others.
+    pub(crate) fn may_join(&self) -> bool {
+        self.tls.is_none() && matches!(self.phase, Phase::Serving(_))
+    }
+
+    /// Adds its next send to the convoy; false where there is none of that kind.
+    pub(crate) fn join(&self, convoy: &mut Convoy, gather: &mut Gather) -> bool {
+        let joins = self.may_join() && self.outbox.offer(gather);
+        if joins {
+            convoy.add(self.socket.as_fd(), gather);
+        }
+        joins
+    }
+
+    /// Goes on after its part of a convoy was sent, or refused.
+    pub(crate) fn arrived(
+        &mut self,
+        sent: Result<usize, Errno>,
+        scratch: &mut [u8],
+        gather: &mut Gather,
+        cx: &Context<'_>,
+    ) -> Progress {
+        self.outbox.sent(sent.unwrap_or(0)); // an error comes again, and is dealt with, below
+        self.settle(scratch, gather, cx)
     }
 
     /// Answers what the pool has done; [`Connection::flush`] is to follow.
@@ -168,7 +205,7 @@ impl Connection {
     }
 
     /// Sends; goes on with what was held back for as long as sending makes room for it.
-    fn settle(&mut self, scratch: &mut [u8], gather: &mut Gather, cx: &Context<'_>) -> Progress {
+    pub(crate) fn settle(&mut self, scratch: &mut [u8], gather: &mut Gather, cx: &Context<'_>) -> Progress {
         loop {
             let progress = self.flush(gather);
             if progress == Progress::Ended || !self.digest_held_back(scratch, cx) {

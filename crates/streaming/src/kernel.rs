@@ -5,6 +5,10 @@
 //! kernel answers EFAULT where one cannot be read.
 #![expect(unsafe_code, reason = "sendmsg from addresses that must not become references; sched_setattr")]
 
+mod convoy;
+
+pub(crate) use convoy::Convoy;
+
 use rustix::io::Errno;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;

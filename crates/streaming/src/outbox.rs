@@ -125,6 +125,17 @@ impl Outbox {
         Sent::All
     }
 
+    /// Lists the next send; false where it is one from a file, or there is none.
+    pub(crate) fn offer(&self, gather: &mut Gather) -> bool {
+        let (offered, after) = self.fill(gather);
+        offered > 0 && after == After::Nothing
+    }
+
+    /// Lets go of what was sent by other means than [`Outbox::send`].
+    pub(crate) fn sent(&mut self, bytes: usize) {
+        self.advance(bytes);
+    }
+
     fn unreadable(&self) -> Sent {
         match self.queue.front() {
             Some(Segment::InPlace(slice)) => Sent::Unreadable(*slice),

@@ -1,8 +1,10 @@
 //! One thread and its connections: waits with epoll, serves who is ready, polls while it pays.
 
+mod crowd;
+
 use crate::connection::{Connection, Context, Progress};
 use crate::directory::Peer;
-use crate::kernel::{Gather, short_slices};
+use crate::kernel::{Convoy, Gather, short_slices};
 use crate::mailbox::{Mailbox, Message, Token};
 use crate::server::Shared;
 use crate::spin::Spinner;
@@ -60,6 +62,10 @@ pub(crate) struct Worker {
     events: Vec<Event>,
     messages: Vec<Message>,
     spinner: Spinner,
+    /// For crowds, where the system lets us.
+    convoy: Option<Convoy>,
+    /// Connections whose answers wait for the convoy.
+    due: Vec<u32>,
 }
 
 impl Worker {
@@ -81,6 +87,8 @@ impl Worker {
             events: Vec::with_capacity(MAX_EVENTS),
             messages: Vec::new(),
             spinner: Spinner::default(),
+            convoy: Convoy::new(),
+            due: Vec::new(),
         })
     }
 
@@ -124,19 +132,25 @@ impl Worker {
     fn serve_events(&mut self) -> Option<u32> {
         let events = std::mem::take(&mut self.events);
         let (mut busy, mut last) = (0, None);
+        let crowd = self.convoy.is_some() && events.len() >= crowd::CROWD;
         for event in &events {
             let data = event.data.u64();
             if data == MAILBOX {
                 self.read_mail();
                 busy += 2; // never poll one connection while others wait for the pool
-            } else if let Some(slot) = self.slot_of(data)
-                && self.serve(slot, event.flags) == Progress::Did
-            {
-                busy += 1;
-                last = Some(slot);
+            } else if let Some(slot) = self.slot_of(data) {
+                let served = match crowd && { event.flags } == EventFlags::IN {
+                    true => self.take_in(slot),
+                    false => self.serve(slot, event.flags),
+                };
+                if served == Progress::Did {
+                    busy += 1;
+                    last = Some(slot);
+                }
             }
         }
         self.events = events;
+        self.send_due();
         last.filter(|_| busy == 1)
     }
 
