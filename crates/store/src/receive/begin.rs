@@ -47,6 +47,13 @@ impl Store {
         lacking
     }
 
+    /// Those of the manifest pages of these names that are here, whatever version they are of.
+    pub fn pages_named(&self, names: &[PageHash]) -> Vec<(PageHash, Page)> {
+        let packs = self.page_packs(&self.state());
+        let found = names.iter().map(|name| (*name, from_packs(&packs, *name)));
+        found.filter_map(|(name, page)| Some((name, page.ok()?))).collect()
+    }
+
     /// Begins to receive a version, or goes on where that was begun before; answers at once what
     /// is being received already.
     ///

@@ -1,0 +1,317 @@
+//! Pulling: the versions that this server must have are fetched, and what a device waits for first.
+//!
+//! A version goes through these: its manifest and the pages that are not here are asked for
+//! (`open.rs`); from then on it can be read. What other versions here have is copied, the rest is
+//! asked for in bulk, two requests for each peer at a time (`worker.rs`), in the order of `plan.rs`.
+//! [`Puller::fetch`] asks at once for what a device waits for, on the device's own thread. What came
+//! is made durable several times a second, told to the peers, and when all is here the observer is
+//! told (`driver.rs`).
+//!
+//! After a restart everything goes on from what the store says is missing.
+
+mod driver;
+mod fetch;
+mod open;
+mod plan;
+mod worker;
+
+use crate::peers::{PeerHandler, Peers};
+use crate::serve::Shares;
+use model::{CHUNK_SIZE, ChunkIndex, Name, Root};
+use plan::Plan;
+use protocol::mesh::{Have, Request, Response};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use store::{ReceiveOptions, Receiving, Store};
+
+/// The settings of the pulling.
+#[derive(Clone, Copy, Debug)]
+pub struct PullOptions {
+    /// How long a device's read waits for a peer that has the chunk. Less than the 30 s after which
+    /// kernels give a disk up.
+    pub patience: Duration,
+    /// How long a request may go without a part of its answer.
+    pub silence: Duration,
+    /// Bytes that are left free in a store.
+    pub reserve_bytes: u64,
+    /// Chunks in one bulk request.
+    pub bulk_chunks: usize,
+}
+
+impl Default for PullOptions {
+    /// 20 s, 10 s, 256 MiB, 64 chunks (4 MiB).
+    fn default() -> Self {
+        Self {
+            patience: Duration::from_secs(20),
+            silence: Duration::from_secs(10),
+            reserve_bytes: 256 << 20,
+            bulk_chunks: 64,
+        }
+    }
+}
+
+/// A version that this server must have.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Where it comes to.
+    pub store: Arc<Store>,
+    /// The version that it was made from, where there is one.
+    pub below: Option<Root>,
+}
+
+/// Hears what becomes of the pulling; called on its threads, and does not block for long.
+pub trait PullObserver: Send + Sync {
+    /// All of a version is here, durable, and unclaimed in its store.
+    fn completed(&self, root: Root);
+
+    /// A peer sent bytes that are not what they should be, and is not asked for this root again.
+    fn bad_peer(&self, peer: &Name, root: Root, reason: &str);
+
+    /// A version does not come on because its store is full.
+    fn no_room(&self, root: Root);
+}
+
+/// Why a version does not come on, or that it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Its manifest is being fetched.
+    Opening,
+    /// It is coming.
+    Coming,
+    /// No peer that is connected has what is missing.
+    NoSource,
+    /// The store is at its reserve.
+    NoRoom,
+}
+
+/// What is still to come of a version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backlog {
+    /// The version.
+    pub root: Root,
+    /// Chunks that are missing; none while the manifest is not here.
+    pub missing_chunks: Option<u32>,
+    /// Bytes that are missing, in whole chunks.
+    pub missing_bytes: Option<u64>,
+    /// Bytes that came in a second, over the last seconds.
+    pub bytes_per_s: u64,
+    /// Why it is as it is.
+    pub reason: Reason,
+    /// Connected peers that have something of it.
+    pub sources: Vec<Name>,
+}
+
+impl Backlog {
+    /// How long it will take at this rate; none where nothing comes.
+    pub fn eta(&self) -> Option<Duration> {
+        let (bytes, rate) = (self.missing_bytes?, self.bytes_per_s);
+        (rate > 0).then(|| Duration::from_secs(bytes.div_ceil(rate)))
+    }
+}
+
+/// Why a chunk that a device waits for did not come.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FetchError {
+    /// No peer that has it could be reached.
+    #[error("no server that has chunk {chunk} could be reached for {waited_s} s")]
+    NoSource {
+        /// The first of the chunks.
+        chunk: u32,
+        /// How long was waited.
+        waited_s: u64,
+    },
+    /// The store is full.
+    #[error("the store has no room for chunk {0}")]
+    NoRoom(u32),
+    /// The version is not wanted here, or its files cannot be written.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Pulls until it is dropped.
+pub struct Puller {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What all threads share.
+struct Shared {
+    me: Name,
+    shares: Shares,
+    observer: Arc<dyn PullObserver>,
+    options: PullOptions,
+    /// Comes after the handler, for who connects peers needs one.
+    peers: Mutex<Option<Arc<dyn Peers>>>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    stopped: bool,
+    wanted: BTreeMap<Root, Wanted>,
+    coming: BTreeMap<Root, Coming>,
+    plan: Plan,
+    /// Asked for by devices now.
+    on_demand: BTreeSet<(Root, u32)>,
+    /// Bulk workers by peer.
+    workers: BTreeSet<Name>,
+    /// Peers that failed, and when they are asked again.
+    resting: BTreeMap<Name, Instant>,
+}
+
+/// A version of which the manifest is here.
+struct Coming {
+    receiving: Arc<Receiving>,
+    /// Bytes that came and are not in the rate yet.
+    arrived_bytes: u64,
+    bytes_per_s: u64,
+    full: bool,
+    /// How many chunks were missing when the peers were told last.
+    told_missing: u32,
+}
+
+impl Puller {
+    /// Starts to pull for the server `me` into `stores`, once [`Puller::connect`] says how peers are
+    /// reached.
+    pub fn start(
+        me: Name,
+        stores: Vec<Arc<Store>>,
+        options: PullOptions,
+        observer: Arc<dyn PullObserver>,
+    ) -> std::io::Result<Self> {
+        let (peers, state, changed) = (Mutex::default(), Mutex::default(), Condvar::new());
+        let shares = Shares::new(stores);
+        let shared = Arc::new(Shared { me, shares, observer, options, peers, state, changed });
+        let mut puller = Self { shared, threads: Vec::new() };
+        puller.spawn("mesh-driver", driver::run)?;
+        puller.spawn("mesh-open", open::run)?;
+        Ok(puller)
+    }
+
+    fn spawn(&mut self, name: &str, body: fn(&Arc<Shared>)) -> std::io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        self.threads.push(std::thread::Builder::new().name(name.to_owned()).spawn(move || body(&shared))?);
+        Ok(())
+    }
+
+    /// What hears and answers the peers.
+    pub fn handler(&self) -> Arc<dyn PeerHandler> {
+        Arc::clone(&self.shared) as Arc<dyn PeerHandler>
+    }
+
+    /// Says how peers are reached.
+    pub fn connect(&self, peers: Arc<dyn Peers>) {
+        *self.shared.peers.lock().expect(NO_PANIC) = Some(peers);
+        self.shared.changed.notify_all();
+    }
+
+    /// Says which versions this server must have; those that are here already cost nothing. What
+    /// is not among them any more and is here in part is left to the caller to delete.
+    pub fn want(&self, wanted: BTreeMap<Root, Wanted>) {
+        let mut state = self.shared.state();
+        let gone: Vec<Root> =
+            state.coming.keys().filter(|root| !wanted.contains_key(root)).copied().collect();
+        for root in gone {
+            state.coming.remove(&root);
+            state.plan.forget(&root);
+        }
+        state.wanted = wanted;
+        drop(state);
+        self.shared.changed.notify_all();
+    }
+
+    /// The versions that are not all here, and why.
+    pub fn backlog(&self) -> Vec<Backlog> {
+        let state = self.shared.state();
+        let lacking = state.wanted.iter().filter(|(root, wanted)| !wanted.store.has_whole(root));
+        lacking.map(|(root, _)| backlog(&state, *root)).collect()
+    }
+
+    /// Waits until the chunks are here and can be read; asks the least busy peer that has them.
+    pub fn fetch(&self, root: Root, chunks: &[ChunkIndex]) -> Result<(), FetchError> {
+        self.shared.fetch_on_demand(root, chunks)
+    }
+
+    /// Has these chunks asked for before others.
+    pub fn expect(&self, root: Root, chunks: &[ChunkIndex]) {
+        self.shared.state().plan.expect(&root, chunks);
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Drop for Puller {
+    fn drop(&mut self) {
+        self.shared.state().stopped = true;
+        self.shared.changed.notify_all();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the mesh has panicked");
+            }
+        }
+    }
+}
+
+const NO_PANIC: &str = "no thread panics while it holds the puller's state";
+
+fn backlog(state: &State, root: Root) -> Backlog {
+    let coming = state.coming.get(&root);
+    let sources = state.plan.sources(&root);
+    let reason = match coming {
+        Some(coming) if coming.full => Reason::NoRoom,
+        _ if sources.is_empty() => Reason::NoSource,
+        Some(_) => Reason::Coming,
+        None => Reason::Opening,
+    };
+    let missing_chunks = coming.map(|coming| coming.receiving.version().missing_count());
+    let missing_bytes = missing_chunks.map(|chunks| u64::from(chunks) * u64::from(CHUNK_SIZE));
+    let bytes_per_s = coming.map_or(0, |coming| coming.bytes_per_s);
+    Backlog { root, missing_chunks, missing_bytes, bytes_per_s, reason, sources }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect(NO_PANIC)
+    }
+
+    fn peers(&self) -> Option<Arc<dyn Peers>> {
+        self.peers.lock().expect(NO_PANIC).clone()
+    }
+
+    fn tell(&self, have: &Have) {
+        if let Some(peers) = self.peers() {
+            peers.tell(have);
+        }
+    }
+
+    fn receive_options(&self) -> ReceiveOptions {
+        ReceiveOptions { reserve_bytes: self.options.reserve_bytes }
+    }
+
+    /// Waits until something changes, `longest` at most; false where the puller stops.
+    fn wait<'a>(&self, state: MutexGuard<'a, State>, longest: Duration) -> MutexGuard<'a, State> {
+        self.changed.wait_timeout(state, longest).expect(NO_PANIC).0
+    }
+}
+
+impl PeerHandler for Shared {
+    fn possession(&self) -> Vec<Have> {
+        self.shares.possession()
+    }
+
+    fn heard(&self, peer: &Name, have: &Have) {
+        self.state().plan.heard(peer, have);
+        self.changed.notify_all();
+    }
+
+    fn lost(&self, peer: &Name) {
+        self.state().plan.lost(peer);
+        self.changed.notify_all();
+    }
+
+    fn answer(&self, request: &Request, send: &mut dyn FnMut(Response) -> bool) {
+        self.shares.answer(request, send);
+    }
+}

@@ -1,0 +1,186 @@
+//! Manifests: the first thing that comes of a version; from then on it can be read.
+//!
+//! One thread, one version after the other; a version that nobody has, or that fails, is tried
+//! again later and holds up no other one.
+
+use super::{Coming, Shared};
+use crate::peers::Peers;
+use bytes::Bytes;
+use model::{Manifest, Name, Page, PageHash, Root};
+use protocol::mesh::{Class, MAX_NAMED, Request, Response};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use store::{ReceiveError, Receiving};
+
+/// How long after a failure a version is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How often it is looked whether there is anything to do.
+const LOOK: Duration = Duration::from_millis(200);
+/// The longest manifest that is taken, in bytes: of a disk of 64 TiB.
+const MAX_MANIFEST: usize = 33 << 20;
+
+pub(super) fn run(shared: &Arc<Shared>) {
+    let mut failed: BTreeMap<Root, Instant> = BTreeMap::new();
+    loop {
+        failed.retain(|_, at| at.elapsed() < AGAIN);
+        let state = shared.state();
+        if state.stopped {
+            return;
+        }
+        let lacking = state.wanted.iter().filter(|(root, _)| !state.coming.contains_key(root));
+        let next = lacking.filter(|(root, _)| !failed.contains_key(root)).find(|(root, wanted)| {
+            !wanted.store.has_whole(root)
+                && (wanted.store.receiving().contains(root) || !state.plan.sources(root).is_empty())
+        });
+        let Some((root, wanted)) = next.map(|(root, wanted)| (*root, wanted.clone())) else {
+            drop(shared.wait(state, LOOK));
+            continue;
+        };
+        drop(state);
+        match shared.open(root, &wanted) {
+            Ok(receiving) => shared.begin(receiving),
+            Err(reason) => {
+                tracing::warn!(%root, reason, "a version cannot be begun");
+                failed.insert(root, Instant::now());
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn open(&self, root: Root, wanted: &super::Wanted) -> Result<Arc<Receiving>, String> {
+        let options = self.receive_options();
+        let text = |error: ReceiveError| error.to_string();
+        if let Some(receiving) = wanted.store.resume_receive(&root, options).map_err(text)? {
+            return Ok(receiving);
+        }
+        let peers = self.peers().ok_or("no peer is connected")?;
+        let sources = self.state().plan.sources(&root);
+        let mut reason = "no peer has it".to_owned();
+        for peer in sources {
+            let fetched = self.manifest(&*peers, &peer, root).and_then(|manifest| {
+                let pages = self.pages(&*peers, &peer, &wanted.store.lacking_pages(&manifest))?;
+                Ok((manifest, pages))
+            });
+            match fetched {
+                Ok((manifest, pages)) => {
+                    return wanted
+                        .store
+                        .begin_receive(&manifest, &pages, wanted.below, options)
+                        .map_err(text);
+                }
+                Err(error) => reason = format!("{peer}: {error}"),
+            }
+        }
+        Err(reason)
+    }
+
+    fn manifest(&self, peers: &dyn Peers, peer: &Name, root: Root) -> Result<Manifest, String> {
+        let answer = peers.request(peer, Class::Control, Request::GetManifest { root });
+        let answer = answer.map_err(|error| error.to_string())?;
+        let mut bytes = Vec::new();
+        loop {
+            match answer.recv_timeout(self.options.silence).map_err(|error| error.to_string())? {
+                Response::Manifest(piece) if bytes.len() + piece.len() <= MAX_MANIFEST => bytes.extend(piece),
+                Response::Done => break,
+                other => return Err(unexpected(&other)),
+            }
+        }
+        let manifest = Manifest::decode(&bytes).map_err(|error| error.to_string())?;
+        if manifest.root() != root {
+            self.state().plan.lied(peer, root);
+            self.observer.bad_peer(peer, root, "its manifest has another root");
+            return Err("its manifest has another root".into());
+        }
+        Ok(manifest)
+    }
+
+    fn pages(&self, peers: &dyn Peers, peer: &Name, names: &[PageHash]) -> Result<Vec<Page>, String> {
+        let mut pages = Vec::new();
+        for names in names.chunks(MAX_NAMED) {
+            let wanted: HashSet<PageHash> = names.iter().copied().collect();
+            let answer = peers.request(peer, Class::Control, Request::GetPages { names: names.to_vec() });
+            let answer = answer.map_err(|error| error.to_string())?;
+            loop {
+                match answer.recv_timeout(self.options.silence).map_err(|error| error.to_string())? {
+                    Response::Page { bytes, .. } => pages.push(page(&bytes, &wanted)?),
+                    Response::Done => break,
+                    other => return Err(unexpected(&other)),
+                }
+            }
+        }
+        Ok(pages)
+    }
+
+    /// Has a version come: readers may ask for it at once, bulk begins when what lies elsewhere in
+    /// the store is copied.
+    fn begin(self: &Arc<Self>, receiving: Arc<Receiving>) {
+        let root = receiving.root();
+        let told_missing = u32::MAX;
+        let mut state = self.state();
+        let coming = Coming {
+            receiving: Arc::clone(&receiving),
+            arrived_bytes: 0,
+            bytes_per_s: 0,
+            full: false,
+            told_missing,
+        };
+        state.coming.insert(root, coming);
+        state.plan.want(root, &[], 0);
+        state.plan.hold(&root, true);
+        drop(state);
+        self.changed.notify_all();
+        let shared = Arc::clone(self);
+        let body = move || shared.begin_bulk(&receiving);
+        if let Err(error) = std::thread::Builder::new().name("mesh-seeds".into()).spawn(body) {
+            tracing::error!(%root, %error, "a thread cannot be started; the version waits for the next start");
+        }
+    }
+
+    fn begin_bulk(&self, receiving: &Receiving) {
+        let root = receiving.root();
+        let stop = || self.state().stopped;
+        if let Err(error) = receiving.copy_seeds(&stop) {
+            tracing::warn!(%root, %error, "what other versions here have cannot be copied");
+        }
+        self.want_bulk(receiving);
+    }
+
+    /// Tells the plan what is still to come.
+    pub(super) fn want_bulk(&self, receiving: &Receiving) {
+        let root = receiving.root();
+        match receiving.wanted() {
+            Ok(chunks) => {
+                let mut state = self.state();
+                state.plan.want(root, &chunks, place(&self.me, root));
+                state.plan.hold(&root, false);
+            }
+            Err(error) => tracing::error!(%root, %error, "what is to come of a version cannot be told"),
+        }
+        self.changed.notify_all();
+    }
+}
+
+/// A number that differs from server to server.
+fn place(me: &Name, root: Root) -> u64 {
+    let bytes = me.as_str().bytes().chain(root.as_bytes().iter().copied());
+    // FNV-1a: only spreads.
+    bytes.fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)) >> 8
+}
+
+fn page(bytes: &Bytes, wanted: &HashSet<PageHash>) -> Result<Page, String> {
+    let page = Page::decode(bytes).map_err(|error| error.to_string())?;
+    match wanted.contains(&page.hash()) {
+        true => Ok(page),
+        false => Err("a page that was not asked for".into()),
+    }
+}
+
+fn unexpected(response: &Response) -> String {
+    match response {
+        Response::NotHere { .. } => "it has nothing of it any more".into(),
+        Response::Refused(why) => why.text().to_owned(),
+        _ => "an answer that does not belong here".into(),
+    }
+}
