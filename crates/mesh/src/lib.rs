@@ -2,11 +2,13 @@
 //!
 //! Full mesh, pull, no scheduler in the middle (DESIGN section 6). [`peers`] is how the others are
 //! reached, [`serve`] answers what they ask, [`pull`] fetches what this server's stores must have:
-//! in bulk, and at once where a device waits.
+//! in bulk, and at once where a device waits. [`engine`] is the decision what to ask of whom, and
+//! when, as a state machine without sockets, clock or files.
 //!
 //! What it does not do: it knows no farm records. Which versions are wanted is told from outside,
 //! and that one is complete is told to the outside.
 
+pub mod engine;
 pub mod peers;
 pub mod pull;
 pub mod serve;
