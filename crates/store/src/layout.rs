@@ -136,9 +136,21 @@ impl Layout {
         let layout = Self { path: path.to_owned(), files, _lock: lock };
         match format {
             None => layout.create()?,
-            Some(()) => layout.create_newer_directories()?,
+            Some(()) => {
+                layout.create_newer_directories()?;
+                layout.settle()?;
+            }
         }
         Ok(layout)
+    }
+
+    /// Makes what the directories say durable before anything builds on it: who was killed between
+    /// a rename and its sync left a name that is seen and that a power loss takes back.
+    fn settle(&self) -> Result<(), StoreError> {
+        let directories = DIRECTORIES.map(|name| self.path.join(name));
+        let mut all = directories.iter().chain([&self.path]);
+        all.try_for_each(|path| durable::sync_directory(self.files(), path))
+            .map_err(io_error(format!("cannot make sure of the store {}", self.path.display())))
     }
 
     pub(crate) fn path(&self) -> &Path {

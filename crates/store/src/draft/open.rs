@@ -277,6 +277,8 @@ impl Draft {
     fn open(store: &Store, name: &DraftName) -> Result<Self, DraftError> {
         let directory = store.layout().draft(name);
         let corrupt = |reason| DraftError::Corrupt { name: name.clone(), reason };
+        // A head whose sync failed, or that a kill came before, is seen but not there for good.
+        store.files().sync_directory(&directory).map_err(file_error("cannot make sure of the draft"))?;
         let head = read_head(&directory).map_err(corrupt)?;
         remove_leftovers(store, &directory, &head).map_err(file_error("cannot tidy up the draft"))?;
         let open = |generation| {
