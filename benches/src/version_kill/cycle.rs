@@ -85,9 +85,11 @@ impl Cycle {
                 self.production = newest.number;
                 self.tally.promotions += 1;
                 self.read_back(server)?;
-                self.delete_oldest(server)?;
             }
-            "production" => drop(server.run(&["version", "create", VDISK])?),
+            "production" => {
+                self.delete_oldest(server)?;
+                server.run(&["version", "create", VDISK])?;
+            }
             other => bail!("the newest version is {other}"),
         }
         Ok(())
@@ -187,9 +189,9 @@ impl Cycle {
 
     fn delete_oldest(&mut self, server: &Server) -> Result<()> {
         let versions = versions(server)?;
-        if versions.len() > KEPT {
-            let oldest = versions[0].number.to_string();
-            server.run(&["version", "delete", VDISK, &oldest])?;
+        let above = versions.len().saturating_sub(KEPT);
+        for version in &versions[..above] {
+            server.run(&["version", "delete", VDISK, &version.number.to_string()])?;
         }
         Ok(())
     }
