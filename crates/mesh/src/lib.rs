@@ -8,6 +8,7 @@
 //! What it does not do: it knows no farm records. Which versions are wanted is told from outside,
 //! and that one is complete is told to the outside.
 
+pub mod identity;
 pub mod engine;
 pub mod peers;
 pub mod pull;
