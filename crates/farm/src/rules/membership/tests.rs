@@ -1,0 +1,140 @@
+//! Joining, starting, renewing and leaving, on records in memory.
+
+use super::*;
+use crate::change::Write;
+use crate::record::Record;
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp(1_700_000_000_000 + seconds * 1000)
+}
+
+fn commit(view: &mut FarmView, change: Change) {
+    view.revision += 1;
+    for write in change.writes {
+        match write {
+            Write::Put(key, bytes) => view.put(&key.to_string(), &bytes, view.revision).unwrap(),
+            Write::Delete(key) => view.delete(&key.to_string()).unwrap(),
+        }
+    }
+}
+
+fn joining(server: &str) -> Joining {
+    Joining { server: name(server), address: format!("{server}:6910"), serial: "4a".repeat(16) }
+}
+
+fn farm() -> FarmView {
+    let mut view = FarmView::default();
+    let authority = FarmAuthority {
+        revision: FormatRevision,
+        farm: "07".repeat(16),
+        certificate: "certificate".to_owned(),
+        key: "secret key".to_owned(),
+        created: at(0),
+    };
+    let change = init(&view, authority.clone(), joining("pvs01"), at(0)).unwrap();
+    commit(&mut view, change);
+    assert_eq!(init(&view, authority, joining("pvs01"), at(0)).unwrap_err().kind, RefusalKind::Exists);
+    view
+}
+
+fn token(view: &mut FarmView, byte: &str) -> String {
+    let hash = byte.repeat(32);
+    let change = new_token(view, hash.clone(), at(3600), at(0)).unwrap();
+    commit(view, change);
+    hash
+}
+
+#[test]
+fn a_token_lets_one_server_in_once() {
+    let mut view = farm();
+    let hash = token(&mut view, "ab");
+    let change = join(&view, &hash, joining("pvs02"), at(1)).unwrap();
+    commit(&mut view, change);
+    assert_eq!(view.servers[&name("pvs02")].member.as_ref().unwrap().address, "pvs02:6910");
+    let again = join(&view, &hash, joining("pvs03"), at(2)).unwrap_err();
+    assert!(again.message.contains("used by server pvs02"), "{again}");
+}
+
+#[test]
+fn wrong_and_expired_tokens_and_taken_names_are_refused() {
+    let mut view = farm();
+    let hash = token(&mut view, "ab");
+    let kind = |hash: &str, server, now| join(&view, hash, joining(server), now).unwrap_err().kind;
+    assert_eq!(kind(&hash, "pvs02", at(3600)), RefusalKind::NotAllowed);
+    assert_eq!(kind(&format!("{}cd", &hash[..62]), "pvs02", at(1)), RefusalKind::NotAllowed);
+    assert_eq!(kind("", "pvs02", at(1)), RefusalKind::NotAllowed);
+    assert_eq!(kind(&hash, "pvs01", at(1)), RefusalKind::Exists);
+    let nothing = new_token(&FarmView::default(), hash.clone(), at(9), at(0)).unwrap_err();
+    assert!(nothing.hint.contains("farm init"), "{nothing}");
+}
+
+#[test]
+fn each_start_counts_and_an_older_copy_is_refused() {
+    let mut view = farm();
+    for incarnation in [1, 2, 5] {
+        let change = started(&view, &name("pvs01"), incarnation, "pvs01:7000".into()).unwrap();
+        commit(&mut view, change);
+    }
+    let older = started(&view, &name("pvs01"), 5, "pvs01:7000".into()).unwrap_err();
+    assert_eq!(older.kind, RefusalKind::Fenced);
+    assert!(older.hint.contains("stop the other machine"), "{older}");
+    assert_eq!(view.servers[&name("pvs01")].member.as_ref().unwrap().address, "pvs01:7000");
+    assert_eq!(started(&view, &name("pvs09"), 1, String::new()).unwrap_err().kind, RefusalKind::NotFound);
+}
+
+#[test]
+fn the_certificate_before_is_good_until_the_one_after_the_next() {
+    let mut view = farm();
+    for serial in ["one", "two"] {
+        let change = renewed(&view, &name("pvs01"), serial.into()).unwrap();
+        commit(&mut view, change);
+    }
+    assert_eq!(view.servers[&name("pvs01")].member.as_ref().unwrap().serials, ["two", "one"]);
+}
+
+#[test]
+fn a_removed_server_leaves_nothing_that_is_counted_on() {
+    let mut view = farm();
+    let hash = token(&mut view, "ab");
+    let change = join(&view, &hash, joining("pvs02"), at(1)).unwrap();
+    commit(&mut view, change);
+    let root = format!("/copies/{}/pvs02", "0a".repeat(32));
+    view.put(&root, br#"{"revision":1,"since":1}"#, 9).unwrap();
+    view.put("/stores/s", br#"{"revision":1,"name":"s","paths":{"pvs01":"/a","pvs02":"/b"}}"#, 9).unwrap();
+    let change = remove(&view, &name("pvs02"), &name("pvs01")).unwrap();
+    commit(&mut view, change);
+    assert!(view.copies.is_empty() && !view.servers.contains_key(&name("pvs02")));
+    assert!(!view.stores[&name("s")].paths.contains_key(&name("pvs02")));
+    assert_eq!(remove(&view, &name("pvs02"), &name("pvs01")).unwrap(), Change::default());
+    assert_eq!(remove(&view, &name("pvs01"), &name("pvs01")).unwrap_err().kind, RefusalKind::InUse);
+}
+
+#[test]
+fn the_records_are_stored_as_documented() {
+    let mut view = farm();
+    let hash = token(&mut view, "ab");
+    let change = join(&view, &hash, joining("pvs02"), at(1)).unwrap();
+    commit(&mut view, change);
+    let mut written = String::new();
+    let authority = view.authority.as_ref().unwrap().record.encode();
+    written += &format!("{} {}\n", Key::Authority, String::from_utf8(authority).unwrap());
+    for token in view.join_tokens.values() {
+        let record = String::from_utf8(token.record.encode()).unwrap();
+        written += &format!("{} {record}\n", Key::JoinToken(token.id.clone()));
+    }
+    for server in view.servers.values() {
+        let record = String::from_utf8(server.record.encode()).unwrap();
+        written += &format!("{} {record}\n", Key::Server(server.name.clone()));
+    }
+    assert_eq!(written, include_str!("../../../golden/membership-1.txt"), "what is written now:\n{written}");
+}
+
+#[test]
+fn the_key_of_the_authority_is_not_printed() {
+    let printed = format!("{:?}", farm());
+    assert!(!printed.contains("secret key"), "{printed}");
+}
