@@ -1,5 +1,6 @@
-//! Drafts on a failing disk: thousands of random lives with power losses, kills, failing syncs,
-//! write errors and full disks, each compared with a model of what a draft may hold.
+//! Drafts and their versions on a failing disk: thousands of random lives with merges and prunes,
+//! power losses, kills, failing syncs, write errors and full disks, each compared with a model of
+//! what a draft may hold and with the bytes of every version that was confirmed.
 //!
 //! The disk is simulated (`store::files::simulated`): it keeps what was not synced apart and loses
 //! any sectors of it. A seed that fails is printed and can be repeated alone.
@@ -55,11 +56,12 @@ fn report(lives: u64, tally: &Tally, failed: &[u64]) -> Result<()> {
     println!("syncs that failed:              {}", tally.failed_syncs);
     println!("requests on a full disk:        {}", tally.full);
     println!("confirmed flushes, checkpoints: {}, {}", tally.flushes, tally.checkpoints);
+    println!("confirmed merges, prunes:       {}, {}", tally.merges, tally.prunes);
     println!("losses by disks that lied:      {} of {lives}, without a panic", tally.lost_by_lies);
     println!(
-        "failing-disk: {lives} lives with {} crashes and failures, {} confirmed flushes and checkpoints, {} lives broke a promise",
+        "failing-disk: {lives} lives with {} crashes and failures, {} confirmed flushes, checkpoints, merges and prunes, {} lives broke a promise",
         tally.power_losses + tally.kills + tally.failed_syncs + tally.full,
-        tally.flushes + tally.checkpoints,
+        tally.flushes + tally.checkpoints + tally.merges + tally.prunes,
         failed.len(),
     );
     ensure!(failed.is_empty(), "these seeds broke a promise: {failed:?}");

@@ -5,33 +5,36 @@
 //! (consolidated differences). Every other version above the same layers takes the new one too.
 //!
 //! Where the file system can share blocks between files (reflink), nothing is copied. Else each
-//! chunk is compared with the manifest on its way, so that damage is not spread, and written with
-//! direct I/O, so that what devices boot from stays in the page cache. The new layer is staged and
-//! published like an import's; then each version's record is exchanged by one rename. A crash
-//! leaves each version with its old layers or with the new one. Who has a version open reads its
-//! old files, which are unlinked, until it is closed.
+//! chunk is compared with the manifest on its way, so that damage is not spread, and what was
+//! written is given back to the disk and dropped from memory every few MiB, so that what devices
+//! boot from stays in the page cache. The new layer is staged and published like an import's; then
+//! each version's record is exchanged by one rename. A crash leaves each version with its old
+//! layers or with the new one. Who has a version open reads its old files, which are unlinked,
+//! until it is closed.
 
 use crate::aligned::AlignedBuffer;
 use crate::durable;
-use crate::import::data_file::DataFile;
+use crate::files::OpenFile;
 use crate::layer::{DATA_FILE, Layer, PAGES_FILE, PRESENCE_FILE};
 use crate::layout::{StoreError, io_error};
 use crate::page_pack::PagePackWriter;
 use crate::presence::{ChunkState, Presence};
-use crate::record::{LAYER_NAME_BYTES, LayerName, VersionRecord};
+use crate::record::{LayerName, VersionRecord};
 use crate::store::{State, Store, file_system_space};
 use crate::version::{ChunkError, Place, StoredVersion, VersionError};
 use model::{CHUNK_SIZE, ChunkIndex, Page, PageHash, Root};
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter};
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
-use tempfile::TempDir;
 
 /// What a copy leaves free in the file system, in bytes: as an import does.
 const RESERVE_BYTES: u64 = 256 << 20;
 /// How many chunks are written at once: 1 MiB.
 const BATCH_CHUNKS: usize = 16;
+/// How many bytes may be in memory only before they are written out and dropped.
+const WINDOW_BYTES: u64 = 32 << 20;
 
 /// Hears how a merge goes.
 pub trait FlattenObserver {
@@ -150,24 +153,35 @@ struct Fold<'a> {
     store: &'a Store,
     version: &'a Arc<StoredVersion>,
     kept: usize,
-    directory: TempDir,
     name: LayerName,
     presence: Presence,
 }
 
+impl Drop for Fold<'_> {
+    fn drop(&mut self) {
+        // Nothing is there any more where it was published; what a dead disk keeps goes at the
+        // next start.
+        for file in [DATA_FILE, PAGES_FILE, PRESENCE_FILE] {
+            let _ = self.store.files().remove_file(&self.path(file));
+        }
+        let _ = self.store.files().remove_directory(&self.directory());
+    }
+}
+
 impl<'a> Fold<'a> {
     fn new(store: &'a Store, version: &'a Arc<StoredVersion>, kept: usize) -> Result<Self, FlattenError> {
-        let incoming = store.layout().incoming();
-        let make = tempfile::Builder::new().prefix("").rand_bytes(LAYER_NAME_BYTES).tempdir_in(incoming);
-        let directory = make.map_err(io_error("cannot begin to merge"))?;
-        let name = directory.path().file_name().and_then(|name| name.to_str());
-        let name = name.and_then(LayerName::new).expect("tempfile makes names of letters and digits");
         let presence = overlay(store, version, kept)?;
-        Ok(Self { store, version, kept, directory, name, presence })
+        let fold = Self { store, version, kept, name: store.new_layer_name(), presence };
+        store.files().create_directory(&fold.directory()).map_err(io_error("cannot begin to merge"))?;
+        Ok(fold)
     }
 
-    fn path(&self, file: &str) -> std::path::PathBuf {
-        self.directory.path().join(file)
+    fn directory(&self) -> PathBuf {
+        self.store.layout().incoming().join(self.name.as_str())
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.directory().join(file)
     }
 
     /// Makes the files of the layer, all durable; answers the bytes copied and shared.
@@ -176,16 +190,18 @@ impl<'a> Fold<'a> {
         let size = self.version.size();
         let chunks: Vec<ChunkIndex> =
             (0..size.chunk_count()).map(ChunkIndex).filter(|c| self.has(*c)).collect();
-        let data = DataFile::create(&self.path(DATA_FILE), size.bytes()).map_err(failed())?;
+        let data = self.store.files().create_file(&self.path(DATA_FILE)).map_err(failed())?;
+        data.set_len(size.bytes()).map_err(failed())?;
         let bytes = match self.can_share() {
             true => (0, self.share(&chunks, observer)?),
-            false => (self.copy(&chunks, &data, observer)?, 0),
+            false => (self.copy(&chunks, &*data, observer)?, 0),
         };
         data.sync().map_err(failed())?;
+        data.forget_cached();
         self.write_pages()?;
         durable::create_file(self.store.files(), &self.path(PRESENCE_FILE), &self.presence.encode())
             .map_err(failed())?;
-        durable::sync_directory(self.store.files(), self.directory.path()).map_err(failed())?;
+        durable::sync_directory(self.store.files(), &self.directory()).map_err(failed())?;
         Ok(bytes)
     }
 
@@ -229,22 +245,28 @@ impl<'a> Fold<'a> {
     fn copy(
         &self,
         chunks: &[ChunkIndex],
-        data: &DataFile,
+        data: &dyn OpenFile,
         observer: &dyn FlattenObserver,
     ) -> Result<u64, FlattenError> {
         let total = self.bytes_of(chunks);
         self.check_space(total)?;
         let mut buffer = AlignedBuffer::new(BATCH_CHUNKS * CHUNK_SIZE as usize);
-        let mut done = 0;
+        let (mut done, mut window) = (0, 0);
         for run in chunks.chunk_by(|a, b| a.0 + 1 == b.0).flat_map(|run| run.chunks(BATCH_CHUNKS)) {
             self.goes_on(observer, done, total)?;
             for (chunk, bytes) in run.iter().zip(buffer.bytes_mut().chunks_exact_mut(CHUNK_SIZE as usize)) {
                 self.version.verify_chunk(*chunk, bytes)?;
             }
             let len = self.bytes_of(run);
-            data.write(run[0].offset(), &buffer.bytes()[..len as usize])
+            data.write_all_at(&buffer.bytes()[..len as usize], run[0].offset())
                 .map_err(|error| self.write_error(error, total))?;
+            data.start_writeout(run[0].offset(), len);
             done += len;
+            if done - window >= WINDOW_BYTES {
+                data.sync().map_err(|error| self.write_error(error, total))?;
+                data.forget_cached();
+                window = done;
+            }
         }
         Ok(done)
     }
@@ -293,8 +315,8 @@ impl<'a> Fold<'a> {
     /// Packs the pages of the version that the layers that stay do not have.
     fn write_pages(&self) -> Result<(), FlattenError> {
         let failed = || io_error("cannot write the merged layer's pages");
-        let file = File::create_new(self.path(PAGES_FILE)).map_err(failed())?;
-        let mut pack = PagePackWriter::new(BufWriter::new(file));
+        let file = self.store.files().create_file(&self.path(PAGES_FILE)).map_err(failed())?;
+        let mut pack = PagePackWriter::new(BufWriter::new(Appending { file: &*file, at: 0 }));
         let mut known: HashSet<PageHash> = HashSet::from([Page::zero().hash()]);
         let first = |number: usize| ChunkIndex(number as u32 * model::manifest::PAGE_CHUNKS);
         for (number, name) in self.version.manifest().pages().iter().enumerate() {
@@ -304,10 +326,8 @@ impl<'a> Fold<'a> {
                 pack.add(&page).map_err(failed())?;
             }
         }
-        let file =
-            pack.finish().and_then(|output| output.into_inner().map_err(io::IntoInnerError::into_error));
-        file.and_then(|file| file.sync_all()).map_err(failed())?;
-        Ok(())
+        pack.finish().and_then(|mut output| output.flush()).map_err(failed())?;
+        Ok(file.sync().map_err(failed())?)
     }
 
     /// Puts the layer in place, then has each version above the old layers use it.
@@ -321,7 +341,7 @@ impl<'a> Fold<'a> {
         let above =
             |root: &Root| record_of(&state, root).is_some_and(|record| record.layers.starts_with(&old));
         let above: Vec<Root> = roots.into_iter().filter(above).collect();
-        durable::publish(self.store.files(), self.directory.path(), &self.store.layout().layer(&self.name))
+        durable::publish(self.store.files(), &self.directory(), &self.store.layout().layer(&self.name))
             .map_err(io_error("cannot put the merged layer in place"))?;
         for root in &above {
             self.exchange(&mut state, root, old.len())?;
@@ -340,13 +360,33 @@ impl<'a> Fold<'a> {
         layers.extend_from_slice(&record.layers[replaced..]);
         let new = VersionRecord { layers, manifest: record.manifest.clone() };
         let staged = self.store.layout().incoming().join(format!("{root}.version"));
-        durable::create_file(self.store.files(), &staged, &new.encode())
-            .and_then(|()| {
-                durable::publish(self.store.files(), &staged, &self.store.layout().record(found.claim, root))
-            })
-            .map_err(io_error(format!("cannot exchange the record of version {root}")))?;
-        *record = new;
-        state.forget_open(root);
+        let path = self.store.layout().record(found.claim, root);
+        let done = durable::create_file(self.store.files(), &staged, &new.encode())
+            .and_then(|()| durable::publish(self.store.files(), &staged, &path));
+        // A sync that fails after the rename leaves the new record in place: what is in memory must
+        // be what a start would find, for it says which layers are not used any more.
+        if done.is_ok() || std::fs::read(&path).is_ok_and(|bytes| bytes == new.encode()) {
+            *record = new;
+            state.forget_open(root);
+        }
+        Ok(done.map_err(io_error(format!("cannot exchange the record of version {root}")))?)
+    }
+}
+
+/// A file of the store that is written from its beginning to its end.
+struct Appending<'a> {
+    file: &'a dyn OpenFile,
+    at: u64,
+}
+
+impl Write for Appending<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write_some_at(bytes, self.at)?;
+        self.at += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

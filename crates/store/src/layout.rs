@@ -162,6 +162,11 @@ impl Layout {
         &*self.files
     }
 
+    /// The same, for what keeps it.
+    pub(crate) fn shared_files(&self) -> Arc<dyn Files> {
+        Arc::clone(&self.files)
+    }
+
     pub(crate) fn drafts(&self) -> PathBuf {
         self.path.join("drafts")
     }
@@ -273,11 +278,41 @@ impl Layout {
         for path in entries(&self.layers())? {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             if LayerName::new(name).is_some() && !used.contains(name) {
+                if bytes == 0 {
+                    self.sync_records()?;
+                }
                 tracing::info!(path = %path.display(), "removing a layer that no version uses");
                 let context = || io_error(format!("cannot remove {}", path.display()));
                 bytes += used_bytes(&path).map_err(context())?;
                 remove(&path).map_err(context())?;
             }
+        }
+        Ok(bytes)
+    }
+
+    /// Makes the records that are read now the ones that a power loss leaves: an exchanged record
+    /// whose sync was cut short by a kill would else give way to one whose layers are gone.
+    fn sync_records(&self) -> Result<(), StoreError> {
+        for claim in [Claim::Claimed, Claim::Unclaimed] {
+            let record = self.record(claim, &Root::from_bytes([0; 32]));
+            let directory = record.parent().expect("a record lies in a directory");
+            durable::sync_directory(self.files(), directory)
+                .map_err(io_error(format!("cannot sync {}", directory.display())))?;
+        }
+        Ok(())
+    }
+}
+
+impl Layout {
+    /// The bytes that the files of all drafts take on the disk.
+    pub(crate) fn used_by_drafts(&self) -> io::Result<u64> {
+        let mut bytes = 0;
+        for draft in fs::read_dir(self.drafts())? {
+            bytes += match used_bytes(&draft?.path()) {
+                // Deleted meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+                used => used?,
+            };
         }
         Ok(bytes)
     }

@@ -19,13 +19,14 @@
 //! next scrub finds the chunk again.
 
 use crate::durable;
-use crate::files::SystemFiles;
+use crate::files::{Files, OpenFile};
 use crate::record::{LAYER_NAME_BYTES, LayerName};
 use model::{ChunkHash, ChunkIndex};
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 const MAGIC: &[u8; 8] = b"HWQUARN1";
 const CONTEXT: &str = "headwater 2026-11 quarantine v1";
@@ -38,14 +39,21 @@ const MAX_BYTES: u64 = RECORD_BYTES as u64 * (1 << 20);
 #[derive(Debug)]
 pub(crate) struct Quarantine {
     path: PathBuf,
-    file: Option<File>,
+    files: Arc<dyn Files>,
+    /// The log and where its next record goes; none where the next change writes it anew: it was
+    /// not written yet, or a change failed and nobody knows what of it is there.
+    log: Option<(Arc<dyn OpenFile>, u64)>,
     bad: BTreeMap<(LayerName, u32), ChunkHash>,
 }
 
 impl Quarantine {
     /// Reads the file in the store's directory, forgets what `keep` does not know any more, and
     /// writes it anew where that makes it shorter.
-    pub(crate) fn open(directory: &Path, keep: impl Fn(&LayerName) -> bool) -> io::Result<Self> {
+    pub(crate) fn open(
+        directory: &Path,
+        files: Arc<dyn Files>,
+        keep: impl Fn(&LayerName) -> bool,
+    ) -> io::Result<Self> {
         let path = directory.join(QUARANTINE_FILE);
         let bytes = match fs::metadata(&path) {
             Ok(metadata) if metadata.len() <= MAX_BYTES => fs::read(&path)?,
@@ -55,16 +63,18 @@ impl Quarantine {
         };
         let mut bad = decode(&bytes).map_err(io::Error::other)?;
         bad.retain(|(layer, _), _| keep(layer));
-        let mut quarantine = Self { path, file: None, bad };
+        let mut quarantine = Self { path, files, log: None, bad };
         if !bytes.is_empty() && quarantine.encode().len() != bytes.len() {
             quarantine.rewrite()?;
         }
         Ok(quarantine)
     }
 
-    /// Remembers that a chunk is damaged, for good when this returns.
+    /// Remembers that a chunk is damaged, for good when this returns. After an error the chunk is
+    /// not read either, but a crash forgets it; the next change that succeeds makes up for it.
     pub(crate) fn add(&mut self, layer: &LayerName, chunk: ChunkIndex, hash: ChunkHash) -> io::Result<()> {
-        if self.bad.insert((layer.clone(), chunk.0), hash).is_none() {
+        let is_new = self.bad.insert((layer.clone(), chunk.0), hash).is_none();
+        if is_new || self.log.is_none() {
             self.append(&record(layer, chunk.0, 1, hash))?;
         }
         Ok(())
@@ -84,13 +94,11 @@ impl Quarantine {
     }
 
     fn append(&mut self, record: &[u8; RECORD_BYTES]) -> io::Result<()> {
-        match &mut self.file {
-            Some(file) => {
-                file.write_all(record)?;
-                file.sync_data()
-            }
-            None => self.rewrite(),
-        }
+        let Some((file, at)) = self.log.take() else { return self.rewrite() };
+        file.write_all_at(record, at)?;
+        file.sync()?;
+        self.log = Some((file, at + RECORD_BYTES as u64));
+        Ok(())
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -103,11 +111,15 @@ impl Quarantine {
     }
 
     fn rewrite(&mut self) -> io::Result<()> {
-        let new = self.path.with_extension("new");
-        let _ = fs::remove_file(&new);
-        durable::create_file(&SystemFiles, &new, &self.encode())?;
-        durable::publish(&SystemFiles, &new, &self.path)?;
-        self.file = Some(OpenOptions::new().append(true).open(&self.path)?);
+        let (new, bytes) = (self.path.with_extension("new"), self.encode());
+        // A crash may have left one.
+        match self.files.remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        durable::create_file(&*self.files, &new, &bytes)?;
+        durable::publish(&*self.files, &new, &self.path)?;
+        self.log = Some((self.files.open_file(&self.path)?, bytes.len() as u64));
         Ok(())
     }
 }
@@ -149,6 +161,9 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<BTreeMap<(LayerName, u32), ChunkHas
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::SystemFiles;
+    use crate::files::simulated::{Faults, Numbers, SimulatedFiles};
+    use std::collections::BTreeSet;
 
     fn name(text: &str) -> LayerName {
         LayerName::new(text).unwrap()
@@ -160,7 +175,7 @@ mod tests {
 
     /// Chunk 7 found damaged, chunk 9 found damaged and repaired.
     fn sample(directory: &Path) -> Vec<u8> {
-        let mut quarantine = Quarantine::open(directory, |_| true).unwrap();
+        let mut quarantine = Quarantine::open(directory, Arc::new(SystemFiles), |_| true).unwrap();
         let layer = name("base000000000001");
         quarantine.add(&layer, ChunkIndex(7), hash(7)).unwrap();
         quarantine.add(&layer, ChunkIndex(9), hash(9)).unwrap();
@@ -181,10 +196,11 @@ mod tests {
     fn it_is_remembered_and_written_anew_without_what_is_repaired_or_gone() {
         let directory = tempfile::tempdir().unwrap();
         sample(directory.path());
-        let again = Quarantine::open(directory.path(), |_| true).unwrap();
+        let again = Quarantine::open(directory.path(), Arc::new(SystemFiles), |_| true).unwrap();
         assert_eq!(again.all().count(), 1);
         assert_eq!(fs::metadata(directory.path().join(QUARANTINE_FILE)).unwrap().len(), 128);
-        assert_eq!(Quarantine::open(directory.path(), |_| false).unwrap().all().count(), 0);
+        let again = Quarantine::open(directory.path(), Arc::new(SystemFiles), |_| false);
+        assert_eq!(again.unwrap().all().count(), 0);
     }
 
     #[test]
@@ -198,5 +214,74 @@ mod tests {
             assert_eq!(decode(&bytes[..at]).unwrap().len(), 0, "length {at}");
         }
         assert!(decode(b"something else").is_err());
+    }
+
+    /// Of each chunk what was said last, and everything that a crash may leave.
+    #[derive(Default)]
+    struct Expected(BTreeMap<u32, (bool, BTreeSet<bool>)>);
+
+    impl Expected {
+        fn say(&mut self, chunk: u32, is_bad: bool) {
+            let (said, possible) = self.0.entry(chunk).or_insert((false, BTreeSet::from([false])));
+            *said = is_bad;
+            possible.insert(is_bad);
+        }
+
+        /// Everything that was said is durable.
+        fn confirm(&mut self) {
+            self.0.values_mut().for_each(|(said, possible)| *possible = BTreeSet::from([*said]));
+        }
+
+        fn settle(&mut self, found: &Quarantine, seed: u64) {
+            let found: Vec<u32> = found.all().map(|(_, chunk, _)| chunk.0).collect();
+            for (chunk, (said, possible)) in &mut self.0 {
+                *said = found.contains(chunk);
+                assert!(possible.contains(said), "seed {seed}: chunk {chunk} is damaged: {said}");
+            }
+            self.confirm();
+        }
+    }
+
+    /// Random findings and repairs on a disk that fails, fills up and loses its power.
+    fn live(seed: u64) -> u64 {
+        let parent = tempfile::tempdir().unwrap();
+        let (mut numbers, mut expected, mut crashes) = (Numbers::new(seed), Expected::default(), 0);
+        let mut path = parent.path().join("0");
+        fs::create_dir(&path).unwrap();
+        for round in 1..12 {
+            let files = SimulatedFiles::new(&path, seed ^ round).unwrap();
+            let mut quarantine = Quarantine::open(&path, Arc::new(files.clone()), |_| true).unwrap();
+            expected.settle(&quarantine, seed);
+            let mut faults = Faults { short_write_one_in: 5, ..Faults::default() };
+            match numbers.below(3) {
+                0 => faults.power_lasts = Some(numbers.below(30)),
+                1 => (faults.sync_error_one_in, faults.write_error_one_in) = (5, 5),
+                _ => faults.room_bytes = Some(numbers.below(600)),
+            }
+            files.set(faults);
+            for _ in 0..numbers.below(20) {
+                let (chunk, is_bad) = (numbers.below(6) as u32, numbers.one_in(2));
+                let layer = name("base000000000001");
+                let result = match is_bad {
+                    true => quarantine.add(&layer, ChunkIndex(chunk), hash(7)),
+                    false => quarantine.remove(&layer, ChunkIndex(chunk)),
+                };
+                expected.say(chunk, is_bad);
+                // A change that succeeds makes up for those that failed before it.
+                if result.is_ok() && quarantine.log.is_some() {
+                    expected.confirm();
+                }
+            }
+            let after = parent.path().join(round.to_string());
+            fs::create_dir(&after).unwrap();
+            files.lose_power(&after).unwrap();
+            (path, crashes) = (after, crashes + 1);
+        }
+        crashes
+    }
+
+    #[test]
+    fn what_was_quarantined_stays_so_on_a_disk_that_fails_fills_and_loses_its_power() {
+        assert_eq!((0..60).map(live).sum::<u64>(), 60 * 11);
     }
 }

@@ -73,7 +73,7 @@ pub struct Space {
     pub total: u64,
     /// What this process may still write.
     pub free: u64,
-    /// What the store's own files take.
+    /// What the store's own files take: layers, and what drafts hold above them.
     pub used: u64,
 }
 
@@ -94,7 +94,7 @@ impl Store {
         let growing = growing_layers(&layout, &mut versions);
         layout.remove_orphan_layers(&versions)?;
         let drafts = Drafts::find(&layout.drafts()).map_err(io_error("cannot list the drafts"))?;
-        let quarantine = Quarantine::open(path, |layer| layout.layer(layer).exists());
+        let quarantine = Quarantine::open(path, layout.shared_files(), |layer| layout.layer(layer).exists());
         let quarantine = quarantine.map_err(io_error("cannot read which chunks are damaged"))?;
         let (open, alive, arrivals) = (HashMap::new(), Vec::new(), Arrivals::default());
         let receiving = HashMap::new();
@@ -203,7 +203,8 @@ impl Store {
         let records = state.versions.values().filter_map(|found| found.record.as_ref().ok());
         let layers: BTreeSet<&LayerName> = records.flat_map(|record| &record.layers).collect();
         let sizes = layers.into_iter().map(|name| used_bytes(&self.layout.layer(name)));
-        let used = sizes.sum::<Result<u64, _>>().map_err(context())?;
+        let layers = sizes.sum::<Result<u64, _>>().map_err(context())?;
+        let used = layers + self.layout.used_by_drafts().map_err(context())?;
         Ok(Space { total, free, used })
     }
 

@@ -40,10 +40,17 @@ use std::sync::Arc;
 pub trait CheckpointObserver: Sync {
     /// So many bytes of the changed chunks are done, of so many.
     fn progress(&self, done_bytes: u64, total_bytes: u64);
+
+    /// Whether to stop: the draft goes on as it is, with nothing lost and nothing published.
+    fn cancelled(&self) -> bool;
 }
 
 impl CheckpointObserver for Quiet {
     fn progress(&self, _: u64, _: u64) {}
+
+    fn cancelled(&self) -> bool {
+        false
+    }
 }
 
 /// What a checkpoint made.

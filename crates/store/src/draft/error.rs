@@ -31,6 +31,9 @@ pub enum DraftError {
     /// The file system is full; nothing of the request was stored.
     #[error("no space left in the store for the draft\nhint: delete or prune versions that nobody boots")]
     NoSpace,
+    /// The observer of a checkpoint said so; the draft is as it was.
+    #[error("the checkpoint was cancelled")]
+    Cancelled,
     /// The draft was deleted, renamed or opened anew under its holder.
     #[error("the draft is closed")]
     Closed,

@@ -1,19 +1,23 @@
 //! A draft on a failing disk: random requests, random crashes, and what must hold after each.
 //!
 //! One seed is one life of a store: an imported version, a draft above it, some twenty rounds of
-//! writes, trims, flushes and checkpoints, each ended by a power loss, a kill, a disk that fails to
-//! sync, a full disk, or nothing. After each the draft is opened again and compared with what the
-//! model says it may hold (`model.rs`). Panics where a promise is broken; a seed can be repeated.
+//! writes, trims, flushes, checkpoints, merges and prunes, each ended by a power loss, a kill, a
+//! disk that fails to sync, a full disk, or nothing. After each the draft is opened again and
+//! compared with what the model says it may hold (`model.rs`), and so is every version that was
+//! confirmed and not pruned. Panics where a promise is broken; a seed can be repeated.
 
 mod model;
 
 use super::{Draft, DraftError, DraftName};
 use crate::files::simulated::{Faults, Numbers, SimulatedFiles};
+use crate::flatten::FlattenError;
 use crate::import::{ImportOptions, Quiet};
+use crate::prune::PruneMode;
 use crate::store::Store;
 use ::model::{ByteRange, Root};
 use image::ImageReader;
 use model::Model;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -38,6 +42,10 @@ pub struct Tally {
     pub flushes: u64,
     /// Checkpoints that were confirmed.
     pub checkpoints: u64,
+    /// Merges that were confirmed.
+    pub merges: u64,
+    /// Prunes that were confirmed.
+    pub prunes: u64,
     /// Lives on a disk that lied about its syncs and then lost confirmed bytes: the disk's fault.
     pub lost_by_lies: u64,
 }
@@ -51,6 +59,8 @@ impl Tally {
         self.full += other.full;
         self.flushes += other.flushes;
         self.checkpoints += other.checkpoints;
+        self.merges += other.merges;
+        self.prunes += other.prunes;
         self.lost_by_lies += other.lost_by_lies;
     }
 }
@@ -201,7 +211,9 @@ impl Life {
 
     fn request(&mut self) -> Result<(), DraftError> {
         let range = self.range();
-        match self.numbers.below(20) {
+        match self.numbers.below(22) {
+            20 => self.merge(),
+            21 => self.prune(),
             0..11 => self.write(range),
             11..14 => {
                 self.model.zero(range);
@@ -255,6 +267,42 @@ impl Life {
         Ok(())
     }
 
+    /// Merges a version that was confirmed; whatever comes of it, its bytes stay.
+    fn merge(&mut self) -> Result<(), DraftError> {
+        if self.checkpoints.is_empty() {
+            return Ok(());
+        }
+        let which = self.numbers.below(self.checkpoints.len() as u64) as usize;
+        let (root, kept) = (self.checkpoints[which].0, self.numbers.below(3) as usize);
+        let merged = self.store().fold(&root, kept, &Quiet);
+        self.version_is_whole(which);
+        match merged {
+            Ok(_) => self.tally.merges += 1,
+            Err(FlattenError::Store(_) | FlattenError::NoSpace { .. }) => {}
+            Err(error) => panic!("seed {}: a merge: {error}", self.seed),
+        }
+        Ok(())
+    }
+
+    /// Prunes all but a few versions, which are claimed or too young; those stay.
+    fn prune(&mut self) -> Result<(), DraftError> {
+        let mark = self.store().prune_mark();
+        let kept = self.checkpoints.len().min(1 + self.numbers.below(3) as usize);
+        let mut kept = self.checkpoints.split_off(self.checkpoints.len() - kept);
+        let keep: BTreeSet<Root> = kept.iter().map(|(root, _)| *root).collect();
+        // What is pruned may come back after a crash, and is pruned again.
+        std::mem::swap(&mut self.checkpoints, &mut kept);
+        let pruned = self.store().prune(mark, &keep, PruneMode::Delete);
+        self.tally.prunes += u64::from(pruned.is_ok());
+        (0..self.checkpoints.len()).for_each(|which| self.version_is_whole(which));
+        Ok(())
+    }
+
+    fn version_is_whole(&self, which: usize) {
+        let (root, bytes) = &self.checkpoints[which];
+        assert!(version_content(self.store(), root) == *bytes, "seed {}: version {root}", self.seed);
+    }
+
     /// Bytes in one or more blocks, whole blocks in half of the cases.
     fn range(&mut self) -> ByteRange {
         let unit = if self.numbers.one_in(2) { 4096 } else { 512 };
@@ -294,9 +342,7 @@ impl Life {
     }
 
     fn checkpoints_are_whole(&self) {
-        for (root, bytes) in self.checkpoints.iter().rev().take(2) {
-            assert!(version_content(self.store(), root) == *bytes, "seed {}: version {root}", self.seed);
-        }
+        (0..self.checkpoints.len()).for_each(|which| self.version_is_whole(which));
     }
 
     /// After a failed sync nothing is accepted, and opening anew shows what the disk has.
@@ -358,6 +404,7 @@ mod tests {
         // The last three: a name was seen whose directory was not synced, and was built upon.
         (0..16).chain([1578, 1968, 2859]).for_each(|seed| tally.add(live(seed)));
         let seen = [tally.power_losses, tally.kills, tally.failed_syncs, tally.full, tally.checkpoints];
+        let seen = [&seen[..], &[tally.merges, tally.prunes]].concat();
         assert!(seen.iter().all(|count| *count > 3), "the lives were too quiet: {tally:?}");
     }
 

@@ -104,6 +104,10 @@ impl Work<'_> {
         let mut chunk = Chunk { bytes: vec![0; CHUNK_SIZE as usize], below: vec![0; CHUNK_SIZE as usize] };
         let total = self.entries.len() as u64 * u64::from(CHUNK_SIZE);
         while !self.stop.load(Ordering::Relaxed) {
+            if observer.cancelled() {
+                self.stop.store(true, Ordering::Relaxed);
+                return Err(DraftError::Cancelled);
+            }
             let first = self.next.fetch_add(BATCH, Ordering::Relaxed);
             if first >= self.entries.len() {
                 break;
