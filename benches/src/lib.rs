@@ -4,6 +4,7 @@
 //! line; it exits non-zero where the bar is missed.
 
 pub mod child;
+pub mod import_kill;
 pub mod nbd;
 pub mod real_image;
 pub mod real_server;

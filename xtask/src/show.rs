@@ -45,7 +45,11 @@ pub(crate) const CLAIMS: &[Claim] = &[
     ),
     claim("nbd-identity", "clients that we did not write read the imported bytes over NBD", Means::Bench),
     claim("nbd-peers", "NBD against nbdkit, qemu-nbd and nbd-server", Means::Bench),
-    claim("import-kill", "kill -9 at a hundred random moments of an import loses nothing", Means::Bench),
+    claim(
+        "import-kill",
+        "kill -9 of the store and of a server at random moments of an import loses nothing",
+        Means::BenchOfServer,
+    ),
     claim("import-peers", "import against qemu-img convert", Means::Bench),
     claim(
         "bad-input",

@@ -3,10 +3,12 @@
 //!
 //! Half of the kills fall anywhere in an import, half into its last fifth, where the version is
 //! made durable and published. A kill may also come after the end; then the version must be whole.
+//! The same is done to a whole server, which is asked for imports by its command line.
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
-use headwater_benches::{child, real_image};
+use headwater_benches::real_server::beside_this_program;
+use headwater_benches::{child, import_kill, real_image};
 use model::{ChunkIndex, Root};
 use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -20,9 +22,12 @@ struct Arguments {
     /// Where the image and the store go; needs 2 GiB.
     #[arg(long, default_value = "target/bench")]
     directory: PathBuf,
-    /// How many imports are killed.
+    /// How many imports are killed, and then how many servers.
     #[arg(long, default_value_t = 100)]
     kills: u32,
+    /// The server that is killed [default: headwater beside this program].
+    #[arg(long)]
+    headwater: Option<PathBuf>,
     /// The size of the disk in MiB.
     #[arg(long, default_value_t = 512)]
     size_mib: u64,
@@ -72,7 +77,24 @@ fn main() -> Result<()> {
         kill_and_inspect(&mut child, &path, root, &mut tally).with_context(|| format!("kill {kill}"))?;
     }
     fs::remove_dir_all(&path)?;
-    report(&arguments.kills, &tally)
+    let servers = kill_servers(&arguments, image)?;
+    report(arguments.kills, &tally, &servers)
+}
+
+fn kill_servers(arguments: &Arguments, image: PathBuf) -> Result<import_kill::Tally> {
+    let directory = arguments.directory.join("import-kill.server");
+    let options = import_kill::Options {
+        program: arguments.headwater.clone().map_or_else(beside_this_program, Ok)?,
+        directory: directory.clone(),
+        // The server takes whole paths only.
+        image: image.canonicalize()?,
+        kills: arguments.kills,
+        seed: RandomState::new().build_hasher().finish(),
+    };
+    eprintln!("now {} servers, with seed {}", arguments.kills, options.seed);
+    let tally = import_kill::run(&options, |_, _| {}).with_context(|| format!("seed {}", options.seed))?;
+    fs::remove_dir_all(&directory)?;
+    Ok(tally)
 }
 
 fn importer(image: &Path, store: &Path) -> Result<Command> {
@@ -168,16 +190,20 @@ fn stored_bytes(path: &Path) -> Result<u64> {
     Ok(bytes)
 }
 
-fn report(kills: &u32, tally: &Tally) -> Result<()> {
+fn report(kills: u32, tally: &Tally, servers: &import_kill::Tally) -> Result<()> {
     println!("killed while the import ran:            {}", tally.hit);
     println!("  half imports left and removed:        {}", tally.half_imports);
     println!("  layers without a version, removed:    {}", tally.unused_layers);
     println!("version whole and verified after all:   {}", tally.whole);
+    println!("servers killed while they imported:     {}", servers.hit);
+    println!("vDisk whole and checked after all:      {}", servers.whole);
     println!(
-        "import-kill: {kills} kills, {} in the middle of an import, 0 half versions listed, {} MiB given back, 0 bytes left",
+        "import-kill: {kills} kills of the store, {} in the middle of an import, and {kills} of a server, {} in the middle; 0 half vDisks listed, {} MiB given back, 0 bytes left",
         tally.hit,
-        tally.reclaimed_bytes >> 20,
+        servers.hit,
+        (tally.reclaimed_bytes + servers.reclaimed_bytes) >> 20,
     );
-    ensure!(tally.hit * 2 >= *kills, "too few kills hit an import to show anything");
+    let missed = [tally.hit, servers.hit].into_iter().any(|hit| hit * 2 < kills);
+    ensure!(!missed, "too few kills hit an import to show anything");
     Ok(())
 }
