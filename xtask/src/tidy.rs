@@ -1,8 +1,10 @@
 //! `cargo xtask tidy`: the maps must agree with the land.
 //!
 //! Each check reads the tree and returns its complaints, one sentence each; all of them are
-//! printed before the chore fails. Read next: [`edges`], [`files`], [`docs`].
+//! printed before the chore fails. Read next: [`edges`], [`files`], [`docs`],
+//! [`dependencies`].
 
+mod dependencies;
 mod docs;
 mod edges;
 mod files;
@@ -21,6 +23,7 @@ pub(crate) fn run() -> Result<()> {
     complaints.extend(docs::summary_links_exist(root));
     complaints.extend(docs::claims_have_evidence(root));
     complaints.extend(files::check(root)?);
+    complaints.extend(dependencies::check(root)?);
     if complaints.is_empty() {
         return Ok(());
     }
