@@ -167,6 +167,16 @@ impl VolumeFiles {
         Self(Volume::open(image, partition.clone(), &Budget::new()))
     }
 
+    /// Whether it is ext2, ext3 or ext4, and can be read.
+    pub(crate) fn is_ext4(&self) -> bool {
+        self.0.tree.is_ext4()
+    }
+
+    /// Whether a path can be found.
+    pub(crate) fn exists(&self, path: &str) -> bool {
+        self.0.tree.exists(&format!("/{path}")).unwrap_or(false)
+    }
+
     /// A file's length in bytes; none where it does not exist.
     pub(crate) fn size_of(&self, path: &str) -> Result<Option<u64>, BootFilesError> {
         Ok(self.0.tree.size_of(path)?)

@@ -6,6 +6,7 @@
 pub mod boot_files;
 pub mod export;
 mod ext4_edit;
+mod fat_edit;
 pub mod format;
 pub mod linux_clean;
 pub mod open;

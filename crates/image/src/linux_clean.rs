@@ -5,6 +5,8 @@
 //! the list does what it says is looked at with another ext4 implementation (`ext4-view`) before
 //! it is handed out.
 
+mod beside;
+
 use crate::boot_files::{self, BootFilesError, VolumeFiles};
 use crate::ext4_edit::{EditError, Editor, check_unmounted};
 use crate::overlay::{Change, Overlay};
@@ -91,7 +93,8 @@ impl From<EditError> for CleanError {
 }
 
 /// Finds what takes the identity out of `image`: an empty `/etc/machine-id`, no SSH host keys, no
-/// random seed, no credential secret. Changes nothing itself.
+/// random seed, no credential secret; also where `/var` is a partition of its own, and on the EFI
+/// system partition. Changes nothing itself.
 ///
 /// Blocks while it reads a few megabytes, so async callers use a pool thread.
 pub fn clean_linux(image: &Arc<dyn ImageReader>) -> Result<Cleaning, CleanError> {
@@ -120,6 +123,9 @@ fn clean(image: &Arc<dyn ImageReader>) -> Result<Cleaning, CleanError> {
     // Dropping it puts back the mark that says "unmounted cleanly".
     drop(editor);
     check_result(&overlay, &root, &files)?;
+    for partition in find_partitions(image).iter().filter(|partition| **partition != root) {
+        files.extend(beside::clean(image, &overlay, partition)?);
+    }
     let changes = overlay.changes().map_err(|error| CleanError::Damaged(error.to_string()))?;
     Ok(Cleaning { files, changes })
 }

@@ -359,3 +359,34 @@ proptest! {
         cleaned(&file_system(&files, 24, &["-b", block_size, "-O", feature]));
     }
 }
+
+#[test]
+fn a_var_of_its_own_and_the_seed_on_the_efi_partition_are_cleaned_too() {
+    let of_root: Vec<_> = identity().into_iter().filter(|(name, _)| !name.starts_with("var/")).collect();
+    let var: Vec<(&str, &[u8])> = vec![
+        ("lib/systemd/random-seed", SECRET),
+        ("lib/systemd/credential.secret", SECRET),
+        ("lib/systemd/timers/stamp", b"stamp"),
+        ("lib/dbus/machine-id", SECRET),
+        ("log/syslog", b"log"),
+    ];
+    let (root, var) = (file_system(&of_root, 8, &[]), file_system(&var, 8, &[]));
+    let esp = crate::test_image::fat(8, &[("loader/random-seed", SECRET), ("EFI/BOOT/BOOTX64.EFI", b"MZ")]);
+    let table = "label: gpt\nstart=1MiB, size=8MiB, type=U\nstart=9MiB, size=8MiB\nstart=17MiB, size=8MiB\n";
+    let bytes = disk(26, table, &[(1, &esp), (9, &root), (17, &var)]);
+    let cleaning = run(&bytes).unwrap();
+    let shown: Vec<String> = cleaning.files.iter().map(ToString::to_string).collect();
+    assert!(shown.contains(&"removed /loader/random-seed of partition 1".to_owned()), "{shown:?}");
+    assert!(shown.contains(&"removed /lib/systemd/random-seed of partition 3".to_owned()), "{shown:?}");
+    let after = applied(&bytes, &cleaning);
+    let part = |at: usize| &after[at << 20..(at + 8) << 20];
+    let names = |at: usize| checked_files(part(at)).into_keys().collect::<Vec<_>>();
+    assert_eq!(names(17), ["lib/systemd/timers/stamp", "log/syslog"]);
+    assert!(!names(9).iter().any(|name| name.contains("ssh_host_")));
+    let fat =
+        fatfs::FileSystem::new(std::io::Cursor::new(part(1).to_vec()), fatfs::FsOptions::new()).unwrap();
+    assert!(fat.root_dir().open_file("loader/random-seed").is_err());
+    assert!(fat.root_dir().open_file("EFI/BOOT/BOOTX64.EFI").is_ok());
+    assert!(!after.chunks(512).any(|sector| sector.starts_with(SECRET)), "a secret is still there");
+    assert_eq!(run(&after).unwrap(), Cleaning::default(), "a second run changes nothing");
+}
