@@ -241,9 +241,12 @@ pub struct BranchVersion {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SealVersion {
-    /// What to run against the content first, by name, in order.
+    /// What to run against the content first, by name, in order, after the vDisk's own hooks.
     #[serde(default)]
     pub hooks: Vec<Name>,
+    /// Runs no hook at all, not even the vDisk's own. Refused together with `hooks`.
+    #[serde(default)]
+    pub no_hooks: bool,
 }
 
 /// Gives up the bytes of a draft that no checkpoint has; the server keeps them as an orphan.

@@ -31,6 +31,11 @@ impl Missing {
 ///
 /// Any server may ask, at any time: of two that do at once one conflicts.
 pub fn open(view: &FarmView, now: Timestamp) -> Option<Change> {
+    next(view, now).map(|(_, change)| change)
+}
+
+/// The same, with the version that it is about.
+pub fn next(view: &FarmView, now: Timestamp) -> Option<(&Version, Change)> {
     view.versions.values().find_map(|version| {
         let gate = version.gate.filter(|_| version.access == AccessMode::Pending)?;
         let vdisk = view.vdisks.get(&version.vdisk)?;
@@ -38,7 +43,7 @@ pub fn open(view: &FarmView, now: Timestamp) -> Option<Change> {
         is_met(view, &mut change, vdisk, version, gate, now).then(|| {
             let by = version.promoted.as_ref().map_or("nobody", |stamp| &stamp.by);
             put_in_production(view, &mut change, vdisk, version, &Stamp::new(by, now));
-            change
+            (&version.record, change)
         })
     })
 }

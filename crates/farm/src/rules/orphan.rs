@@ -140,7 +140,8 @@ pub fn restore(view: &FarmView, command: Restore, stamp: &Stamp) -> Result<Chang
     let Restore { id, name, content: Content { root, data_bytes, boot } } = command;
     let orphan = kept(view, &id)?;
     name_is_free(view, &name)?;
-    let size = find_vdisk(view, &id.vdisk)?.size;
+    let from = find_vdisk(view, &id.vdisk)?;
+    let size = from.size;
     let mut change = Change::default();
     super::copy::hold(view, &mut change, root, &orphan.server, stamp.at);
     let message = format!("{} restored the discarded changes {} as vDisk {name}", stamp.by, orphan.draft);
@@ -164,7 +165,7 @@ pub fn restore(view: &FarmView, command: Restore, stamp: &Stamp) -> Result<Chang
         retired: None,
         merged: None,
     };
-    put_new(&mut change, orphan.store.clone(), &first);
+    put_new(&mut change, orphan.store.clone(), from.hooks.clone(), &first);
     change.unchanged(Key::Orphan(id.clone()), orphan);
     change.delete(Key::Orphan(id.clone()));
     change.event(NewEvent::new(EventKind::OrphanChanged, &id.vdisk, message));

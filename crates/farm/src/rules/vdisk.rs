@@ -93,12 +93,12 @@ pub fn register(view: &FarmView, command: RegisterVDisk, now: Timestamp) -> Resu
         retired: None,
         merged: None,
     };
-    put_new(&mut change, store, &version);
+    put_new(&mut change, store, Vec::new(), &version);
     Ok(change)
 }
 
 /// Makes a vDisk with its first version, which is in production where its access mode says so.
-pub(super) fn put_new(change: &mut Change, store: Name, first: &Version) {
+pub(super) fn put_new(change: &mut Change, store: Name, hooks: Vec<Name>, first: &Version) {
     let (name, number) = (&first.vdisk, first.number);
     let vdisk = VDisk {
         revision: FormatRevision,
@@ -108,7 +108,7 @@ pub(super) fn put_new(change: &mut Change, store: Name, first: &Version) {
         production: (first.access == AccessMode::Production).then_some(number),
         pinned: None,
         next: VersionNumber(number.0 + 1),
-        hooks: Vec::new(),
+        hooks,
         created: first.created.at,
     };
     change.absent(Key::VDisk(name.clone()));

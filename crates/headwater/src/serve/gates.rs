@@ -1,8 +1,10 @@
 //! Opening the gates of pending versions: whenever the farm changes, and when a date has come.
 
+use super::audit;
 use super::farm::{FarmError, FarmHandle, now};
 use super::shutdown::Shutdown;
-use farm::{FarmView, Gate, Timestamp};
+use farm::{Actor, FarmView, Gate, Timestamp};
+use model::Name;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +12,12 @@ use std::time::Duration;
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// Opens gates as long as the server runs.
-pub(super) async fn run(farm: Arc<FarmHandle>, shutdown: Shutdown) {
+pub(super) async fn run(farm: Arc<FarmHandle>, server: Name, shutdown: Shutdown) {
     let mut changes = farm.changes();
     loop {
         // Before looking: what changes meanwhile wakes us again.
         changes.mark_unchanged();
-        if let Err(error) = open_all(&farm).await {
+        if let Err(error) = open_all(&farm, &server).await {
             tracing::warn!(%error, "a pending version waits longer than it should");
         }
         let wait = until_next(&farm.view(), now());
@@ -27,12 +29,19 @@ pub(super) async fn run(farm: Arc<FarmHandle>, shutdown: Shutdown) {
     }
 }
 
-async fn open_all(farm: &FarmHandle) -> Result<(), FarmError> {
-    while farm::rules::gate::open(&farm.view(), now()).is_some() {
+async fn open_all(farm: &FarmHandle, server: &Name) -> Result<(), FarmError> {
+    while let Some(object) = next(&farm.view()) {
         // Asked again inside: somebody else may have opened it, and then nothing is left to do.
-        farm.decide(|view, now| Ok(farm::rules::gate::open(view, now).unwrap_or_default())).await?;
+        let open = farm.decide(|view, now| Ok(farm::rules::gate::open(view, now).unwrap_or_default()));
+        audit::automatic(farm, Actor::Server(server.clone()), ("version.promote", &object), open).await?;
     }
     Ok(())
+}
+
+/// The version whose gate is to be opened next, as the audit names it.
+fn next(view: &FarmView) -> Option<String> {
+    let (version, _) = farm::rules::gate::next(view, now())?;
+    Some(format!("{}/{}", version.vdisk, version.number))
 }
 
 /// How long until the next date, at most [`LOOK_AGAIN`].

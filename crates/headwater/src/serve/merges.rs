@@ -4,11 +4,12 @@
 //! rebuilt here is only how this server's store keeps it. The same is done without a mark where a
 //! chain of layers has become long, so that checkpoints can go on for ever.
 
+use super::audit;
 use super::jobs::{Job, Outcome, Step};
 use super::state::Shared;
 use super::stores::Share;
 use api::JobKind;
-use farm::{EventKind, FarmView, NewEvent, Version};
+use farm::{Actor, EventKind, FarmView, NewEvent, Version};
 use model::Root;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,7 +33,8 @@ pub(super) async fn run(state: Shared) {
         while let Some(due) = next(&state, &tried) {
             // Whatever comes of it: what is still due then is looked at again after a while.
             tried.insert(due.version.root, Instant::now());
-            rebuild(&state, &due).await;
+            let (actor, object) = (Actor::Server(state.server.clone()), subject(&due.version));
+            audit::automatic(&state.farm, actor, ("version.rebuild", &object), rebuild(&state, &due)).await;
         }
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
@@ -61,6 +63,11 @@ fn next(state: &Shared, tried: &HashMap<Root, Instant>) -> Option<Due> {
         let long = if version.merged.is_some() { layers > 1 } else { layers > MANY_LAYERS };
         long.then(|| Due { version: version.record.clone(), share: Arc::clone(share), kept })
     })
+}
+
+/// The version as the audit names it.
+fn subject(version: &Version) -> String {
+    format!("{}/{}", version.vdisk, version.number)
 }
 
 async fn rebuild(state: &Shared, due: &Due) {

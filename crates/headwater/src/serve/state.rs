@@ -86,7 +86,7 @@ pub(super) async fn start(config: Config, listeners: Listeners, shutdown: Shutdo
     let boot = boot_service(&config, &stores, &listeners, drafts)?;
     boot.restore_sessions().await;
     settle_stores(&stores, &farm).await?;
-    tokio::spawn(gates::run(Arc::clone(&farm), shutdown.clone()));
+    tokio::spawn(gates::run(Arc::clone(&farm), server.clone(), shutdown.clone()));
     tokio::spawn(upkeep::run(Arc::clone(&boot), config.draft.clone(), shutdown.clone()));
     let behind = Behind {
         sessions: Arc::clone(&boot.sessions),

@@ -9,6 +9,8 @@ use super::versions::by_asker;
 use super::views;
 use api::{JobKind, SealVersion};
 use farm::rules::version as rules;
+use farm::{EventKind, NewEvent};
+use model::Name;
 use std::sync::Arc;
 
 /// Begins a checkpoint.
@@ -26,17 +28,37 @@ pub(super) fn checkpoint(state: &Shared, key: DraftKey) -> Result<Arc<Job>, ApiE
 /// Begins a seal; refuses at once what the rules refuse now.
 pub(super) fn seal(state: &Shared, key: DraftKey, request: SealVersion) -> Result<Arc<Job>, ApiError> {
     state.boot.drafts.may_attach(&key)?;
-    // The vDisk's own first, then what is asked for this time.
-    let mut hooks = rules::find_vdisk(&state.farm.view(), &key.vdisk)?.hooks.clone();
-    hooks.extend(request.hooks.into_iter().filter(|hook| !hooks.contains(hook)).collect::<Vec<_>>());
+    let hooks = hooks(&rules::find_vdisk(&state.farm.view(), &key.vdisk)?.hooks, request)?;
     let job = state.jobs.begin(JobKind::Seal, &key.to_string())?;
     let (state, running) = (state.clone(), Arc::clone(&job));
     audit::spawn(async move {
         let sealing = Sealing { hooks, by: audit::asker_text() };
         let sealed = state.boot.drafts.seal(&key, &sealing, Arc::clone(&running)).await;
+        if let (Err(DraftError::Hook(error)), false) = (&sealed, running.is_cancelled()) {
+            state.farm.event(NewEvent::new(
+                EventKind::HookFailed,
+                &key.vdisk,
+                format!("{key} is not sealed: {error}"),
+            ));
+        }
         state.jobs.end(&running, outcome(&running, &key, sealed));
     });
     Ok(job)
+}
+
+/// The vDisk's own hooks first, then what is asked for this time; none where that is asked for.
+fn hooks(own: &[Name], request: SealVersion) -> Result<Vec<Name>, ApiError> {
+    match (request.no_hooks, request.hooks) {
+        (true, hooks) if hooks.is_empty() => Ok(Vec::new()),
+        (true, _) => {
+            let message = "a seal runs hooks, or it runs none";
+            Err(ApiError::bad_request(message, "leave no_hooks out, or the hooks"))
+        }
+        (false, asked) => {
+            let more = asked.into_iter().filter(|hook| !own.contains(hook));
+            Ok(own.iter().cloned().chain(more).collect())
+        }
+    }
 }
 
 fn outcome(job: &Job, key: &DraftKey, saved: Result<Saved, DraftError>) -> Outcome {

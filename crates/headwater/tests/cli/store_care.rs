@@ -86,3 +86,32 @@ fn a_store_that_runs_out_of_room_is_told_once() {
     wait_for("the event", || told() == 1);
     drop(server);
 }
+
+#[test]
+fn an_offline_check_tells_a_sound_store_from_a_damaged_one_and_from_one_in_use() {
+    let home = Home::new();
+    let server = home.start();
+    home.image("a.raw", 3 * MIB, 8 << 20);
+    home.run(&["vdisk", "import", "office", "a.raw"]);
+    let store = home.path("state/store");
+    let check = ["store", "check", super::support::text(&store)];
+    let in_use = home.refused(&check, 1);
+    assert!(in_use.contains("hint:"), "{in_use}");
+    assert_eq!(server.stop(), Some(0));
+
+    let sound = home.json(&check);
+    assert_eq!((&sound["ok"], &sound["versions"]), (&true.into(), &1.into()), "{sound}");
+    assert_eq!(sound["verified_bytes"], 3 << 20);
+    assert!(home.run(&check).contains("0 errors, 0 warnings"));
+
+    let record = std::fs::read_dir(store.join("versions")).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = std::fs::read(&record).unwrap();
+    bytes[20] ^= 1;
+    std::fs::write(&record, bytes).unwrap();
+    let damaged = home.cli(&[&check[..], &["--output", "json"]].concat()).assert().code(1);
+    let found: serde_json::Value = serde_json::from_slice(&damaged.get_output().stdout).unwrap();
+    assert_eq!(found["ok"], false, "{found}");
+    assert!(found["error_count"].as_u64() > Some(0), "{found}");
+    let said = home.refused(&check, 1);
+    assert!(said.contains("is damaged") && said.contains("hint:"), "{said}");
+}

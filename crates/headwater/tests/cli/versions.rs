@@ -238,6 +238,8 @@ fn a_gate_with_a_date_opens_by_itself() {
     assert_eq!(home.json(&["vdisk", "show", "office"])["production"], 1);
     wait_for("the gate", || home.json(&["vdisk", "show", "office"])["production"] == 2);
     assert_eq!(home.json(&["version", "pending"]).as_array().unwrap().len(), 0);
+    let opened = home.json(&["audit", "--actor", "server:test", "--action", "version.promote"]);
+    assert_eq!((&opened[0]["object"], &opened[0]["result"]), (&"office/2".into(), &"ok".into()), "{opened}");
 }
 
 #[test]
@@ -306,6 +308,8 @@ fn a_merged_version_is_rebuilt_while_it_is_read_and_says_the_same() {
     let merged = home.json(&["version", "merge", "office", "3"]);
     assert_eq!(merged["root"], before["root"]);
     wait_for("the rebuilt files", || server.log().contains("merged office version 3"));
+    let rebuilt = || home.json(&["audit", "--actor", "server:test", "--action", "version.rebuild"]);
+    wait_for("its record in the audit", || rebuilt()[0]["object"] == "office/3");
     qemu_io_read(&uri, &["read -P 7 1M 128k", "read -P 0 0 64k"]);
     home.run(&["session", "close", &id]);
     in_production(&home, &["read -P 7 1M 128k", "read -P 0 0 64k"]);

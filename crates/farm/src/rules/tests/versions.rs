@@ -339,7 +339,9 @@ fn a_branch_is_a_new_vdisk_with_the_same_content() {
     let number = memory.sealed(2);
     let command =
         |new: &str, number| Branch { vdisk: office(), number, name: name(new), comment: "try".to_owned() };
+    memory.must(crate::rules::vdisk::set_hooks(&memory.view, &office(), vec![name("kms")]));
     memory.must(branch(&memory.view, command("lab", number), &admin(6)));
+    assert_eq!(memory.view.vdisks[&name("lab")].hooks, [name("kms")]);
     let version = memory.view.version(&name("lab"), VersionNumber(1)).unwrap();
     assert_eq!((version.root, version.access), (content(2).root, AccessMode::Production));
     assert_eq!(version.origin.as_ref().unwrap().number, number);

@@ -23,7 +23,8 @@ pub struct Branch {
     pub comment: String,
 }
 
-/// Makes a vDisk whose version 1, in production, has the content of a sealed version.
+/// Makes a vDisk whose version 1, in production, has the content of a sealed version. It has the
+/// hooks of the vDisk that it was branched off: what must not be sealed there must not be here.
 pub fn branch(view: &FarmView, command: Branch, stamp: &Stamp) -> Result<Change, Refusal> {
     let Branch { vdisk, number, name, comment } = command;
     let (from, version) = (find_vdisk(view, &vdisk)?, find(view, &vdisk, number)?);
@@ -47,7 +48,7 @@ pub fn branch(view: &FarmView, command: Branch, stamp: &Stamp) -> Result<Change,
         retired: None,
         ..version.record.clone()
     };
-    put_new(&mut change, from.store.clone(), &first);
+    put_new(&mut change, from.store.clone(), from.hooks.clone(), &first);
     change.event(NewEvent::new(EventKind::VersionBranched, &name, message));
     Ok(change)
 }

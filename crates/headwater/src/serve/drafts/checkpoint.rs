@@ -158,6 +158,10 @@ impl store::CheckpointObserver for Watching<'_> {
             job.step(Step { phase: "saving", done_bytes, total_bytes, written_bytes: done_bytes });
         }
     }
+
+    fn cancelled(&self) -> bool {
+        self.0.is_some_and(Job::is_cancelled)
+    }
 }
 
 /// The checkpoint of a draft that is not open here, for people.
