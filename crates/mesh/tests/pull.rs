@@ -67,7 +67,7 @@ impl Net {
             *sent += 1;
             *sent
         };
-        !self.dies_after.lock().unwrap().get(who).is_some_and(|limit| sent > *limit)
+        self.dies_after.lock().unwrap().get(who).is_none_or(|limit| sent <= *limit)
     }
 }
 
