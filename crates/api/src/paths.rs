@@ -80,6 +80,10 @@ pub const STORES: &str = "/v1/stores";
 pub const STORE_PRUNE: &str = "/v1/stores/{name}/prune";
 /// GET, POST: begins, DELETE: stops; all answer [`crate::ScrubView`].
 pub const STORE_SCRUB: &str = "/v1/stores/{name}/scrub";
+/// GET: [`crate::ReplicationView`].
+pub const REPLICATION: &str = "/v1/replication";
+/// GET: list of [`crate::BacklogView`].
+pub const REPLICATION_BACKLOG: &str = "/v1/replication/backlog";
 /// GET: list of [`crate::SessionView`]. POST [`crate::NewSession`]: [`crate::OpenedSession`].
 pub const SESSIONS: &str = "/v1/sessions";
 /// GET: [`crate::SessionView`]. DELETE: ends it.

@@ -74,6 +74,9 @@ enum Command {
     /// The servers of the farm
     #[command(subcommand)]
     Server(commands::server::Server),
+    /// Replication: what is still to come to a server from the others
+    #[command(subcommand)]
+    Replication(commands::replication::Replication),
     /// Where the vDisks lie
     #[command(subcommand)]
     Store(commands::store::Store),
@@ -141,6 +144,7 @@ fn run(global: Global, command: Command) -> anyhow::Result<()> {
         Command::Device(device) => block_on(device.run(&context()?)),
         Command::Collection(collection) => block_on(collection.run(&context()?)),
         Command::Pending(pending) => block_on(pending.run(&context()?)),
+        Command::Replication(replication) => block_on(replication.run(&context()?)),
         Command::Session(session) => block_on(session.run(&context()?)),
         Command::Server(server) => block_on(server.run(&context()?)),
         Command::Store(commands::store::Store::Check(check)) => check.run(output),

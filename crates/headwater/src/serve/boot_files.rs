@@ -96,10 +96,9 @@ impl BootFileCache {
     }
 
     /// The boot files of a version, made now where they are not there yet.
-    pub(crate) fn get(&self, version: Arc<StoredVersion>) -> Result<Bootable, BootableError> {
+    pub(crate) fn get(&self, root: Root, image: Arc<dyn ImageReader>) -> Result<Bootable, BootableError> {
         let agent = fs::read(&self.agent)
             .map_err(|source| BootableError::Agent { path: self.agent.clone(), source })?;
-        let root = version.root();
         let folder = self.dir.join(format!("{root}-{}", &blake3::hash(&agent).to_hex()[..16]));
         if let Some(ready) = load(&folder) {
             return Ok(ready);
@@ -109,7 +108,7 @@ impl BootFileCache {
             let _turn = turn.lock().expect("a maker that fails returns an error");
             match load(&folder) {
                 Some(ready) => Ok(ready),
-                None => make(version, &agent, &folder),
+                None => make(image, &agent, &folder),
             }
         };
         self.making.lock().expect("never poisoned").remove(&root);
@@ -145,8 +144,7 @@ fn load(folder: &Path) -> Option<Bootable> {
     Some(Bootable { folder: folder.to_owned(), ..ready })
 }
 
-fn make(version: Arc<StoredVersion>, agent: &[u8], folder: &Path) -> Result<Bootable, BootableError> {
-    let reader: Arc<dyn ImageReader> = version;
+fn make(reader: Arc<dyn ImageReader>, agent: &[u8], folder: &Path) -> Result<Bootable, BootableError> {
     let files = image::find_boot_files(&reader)?;
     let bootable = Bootable {
         kernel_version: files.kernel_version.clone(),

@@ -174,7 +174,7 @@ impl BootService {
     /// The boot files of a root, extracted from the image on a thread that may wait.
     pub(crate) async fn bootable(&self, store: &Name, root: Root) -> Result<Bootable, BootableError> {
         let (disks, files, store) = (Arc::clone(&self.disks), Arc::clone(&self.files), store.clone());
-        let made = tokio::task::spawn_blocking(move || files.get(disks.version(&store, root)?));
+        let made = tokio::task::spawn_blocking(move || files.get(root, disks.image(&store, root)?));
         made.await.expect("the maker does not panic")
     }
 

@@ -1,6 +1,8 @@
 //! The versions that are open here: every session of a root shares one disk.
 
-use disk::{BlockIo, MappedCache, VersionDisk};
+use super::replication::FetchedImage;
+use disk::{BlockIo, ChunkSource, LazyDisk, MappedCache, VersionDisk};
+use image::ImageReader;
 use model::{Name, Root};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, Weak};
@@ -10,7 +12,9 @@ use store::{Store, StoredVersion, VersionError};
 pub(crate) struct Disks {
     stores: BTreeMap<Name, Arc<Store>>,
     cache: Arc<MappedCache>,
-    open: Mutex<HashMap<Root, Weak<VersionDisk>>>,
+    /// Where the chunks come from that a version here lacks.
+    source: Arc<dyn ChunkSource>,
+    open: Mutex<HashMap<Root, Weak<dyn BlockIo>>>,
 }
 
 /// Why a version cannot be read here.
@@ -40,9 +44,14 @@ pub(crate) enum DiskError {
 }
 
 impl Disks {
-    /// The disks of `stores`, all read through one window of `cache`.
-    pub(crate) fn new(stores: BTreeMap<Name, Arc<Store>>, cache: Arc<MappedCache>) -> Self {
-        Self { stores, cache, open: Mutex::default() }
+    /// The disks of `stores`, all read through one window of `cache`; what they lack comes from
+    /// `source`.
+    pub(crate) fn new(
+        stores: BTreeMap<Name, Arc<Store>>,
+        cache: Arc<MappedCache>,
+        source: Arc<dyn ChunkSource>,
+    ) -> Self {
+        Self { stores, cache, source, open: Mutex::default() }
     }
 
     /// The version with `root`, as the store holds it.
@@ -50,6 +59,11 @@ impl Disks {
         let share = self.stores.get(store).ok_or_else(|| DiskError::NoStore(store.clone()))?;
         let unreadable = |source| DiskError::Version { store: store.clone(), root: root.short(), source };
         share.version(&root).map_err(unreadable)
+    }
+
+    /// The content of `root` as an image; what is missing is fetched when it is read.
+    pub(crate) fn image(&self, store: &Name, root: Root) -> Result<Arc<dyn ImageReader>, DiskError> {
+        Ok(Arc::new(FetchedImage::new(self.version(store, root)?, Arc::clone(&self.source))))
     }
 
     /// A disk with the content of `root`; may read a manifest, so it may block for a moment.
@@ -61,7 +75,12 @@ impl Disks {
         open.retain(|_, disk| disk.strong_count() > 0);
         let version = self.version(store, root)?;
         let unopened = |source| DiskError::Open { root: root.short(), source };
-        let disk = Arc::new(VersionDisk::open(version, &self.cache).map_err(unopened)?);
+        let is_complete = version.is_complete();
+        let near = VersionDisk::open(version, &self.cache).map_err(unopened)?;
+        let disk: Arc<dyn BlockIo> = match is_complete {
+            true => Arc::new(near),
+            false => Arc::new(LazyDisk::new(near, Arc::clone(&self.source))),
+        };
         open.insert(root, Arc::downgrade(&disk));
         Ok(disk)
     }

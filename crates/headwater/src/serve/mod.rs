@@ -37,6 +37,7 @@ mod page;
 mod params;
 mod pending;
 mod reached;
+mod replication;
 mod routes;
 mod services;
 mod session_restore;
@@ -92,6 +93,12 @@ async fn serve(config: Config) -> Result<()> {
     tokio::spawn(state::cancel_jobs_on_stop(state.clone()));
     tokio::spawn(store_care::run(state.clone()));
     tokio::spawn(merges::run(state.clone()));
+    tokio::spawn(replication::run(
+        state.replication.clone(),
+        state.stores.clone(),
+        state.farm.clone(),
+        shutdown.clone(),
+    ));
     let served = http::serve(listener, http::router(&state), shutdown.clone()).await;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     shutdown.begin();

@@ -11,6 +11,7 @@ use super::farm::{FarmHandle, Kept};
 use super::hooks::{self, Hooks};
 use super::identity;
 use super::jobs::Jobs;
+use super::replication::Replication;
 use super::services::{Behind, Services, read_loaders};
 use super::sessions::{Ledger, Sessions};
 use super::shutdown::Shutdown;
@@ -51,6 +52,7 @@ pub(crate) struct AppState {
     pub(crate) stores: Stores,
     pub(crate) boot: Arc<BootService>,
     pub(crate) hooks: Hooks,
+    pub(crate) replication: Arc<Replication>,
     /// None once the stop has begun.
     pub(super) services: Mutex<Option<Services>>,
     pub(crate) jobs: Arc<Jobs>,
@@ -83,7 +85,8 @@ pub(super) async fn start(config: Config, listeners: Listeners, shutdown: Shutdo
     let stores = open_stores(&config).await?;
     let hooks = Hooks::new(config.hooks.dir.clone(), Duration::from_secs(config.hooks.timeout_s.into()));
     let drafts = Drafts::new(Arc::clone(&farm), stores.clone(), hooks.clone());
-    let boot = boot_service(&config, &stores, &listeners, drafts)?;
+    let replication = Replication::start(&config.server.name, &stores)?;
+    let boot = boot_service(&config, &stores, &listeners, drafts, &replication)?;
     boot.restore_sessions().await;
     settle_stores(&stores, &farm).await?;
     tokio::spawn(gates::run(Arc::clone(&farm), server.clone(), shutdown.clone()));
@@ -101,6 +104,7 @@ pub(super) async fn start(config: Config, listeners: Listeners, shutdown: Shutdo
         stores,
         boot,
         hooks,
+        replication,
         services: Mutex::new(Some(services)),
         jobs: Arc::new(Jobs::default()),
         access: Access::new(config.access.session()),
@@ -120,6 +124,7 @@ fn boot_service(
     stores: &Stores,
     listeners: &Listeners,
     drafts: Drafts,
+    replication: &Replication,
 ) -> Result<Arc<BootService>> {
     let settings = BootSettings {
         server: config.server.name.clone(),
@@ -137,7 +142,7 @@ fn boot_service(
         attaching: tokio::sync::Mutex::default(),
         settings,
         sessions: Arc::new(Sessions::kept_in(sessions)),
-        disks: Arc::new(Disks::new(stores.by_name(), cache)),
+        disks: Arc::new(Disks::new(stores.by_name(), cache, replication.source())),
         files: Arc::new(BootFileCache::new(config.server.state_dir.join("boot"), config.agent_path())),
         steps: Arc::new(BootSteps::default()),
         loaders: read_loaders(&config.boot.loader_dir),

@@ -154,12 +154,14 @@ impl Share {
         !self.store.roots().contains(root) || logged("deleted", root, self.store.delete(root))
     }
 
-    /// Tells people of every version that a record names and the store does not have.
+    /// Tells people of every version that a record names and neither this store nor another server
+    /// has.
     pub(super) fn report_missing(&self, farm: &FarmHandle) {
         let (view, here) = (farm.view(), self.store.roots());
         let of_us = |vdisk: &Name| view.vdisks.get(vdisk).is_some_and(|vdisk| vdisk.store == self.name);
         for version in view.versions.values().filter(|version| of_us(&version.vdisk)) {
-            if !here.contains(&version.root) {
+            let elsewhere = view.copies_of(version.root).any(|(server, _)| server != farm.server());
+            if !here.contains(&version.root) && !elsewhere {
                 let (vdisk, number) = (&version.vdisk, version.number);
                 let message = format!("version {number} of vDisk {vdisk} is not in store {}", self.name);
                 farm.event(NewEvent::new(EventKind::VersionMissing, vdisk, message));

@@ -9,6 +9,7 @@ pub(crate) mod hook;
 pub(crate) mod login;
 pub(crate) mod openapi;
 pub(crate) mod pending;
+pub(crate) mod replication;
 pub(crate) mod serve;
 pub(crate) mod server;
 pub(crate) mod session;

@@ -1,0 +1,75 @@
+//! What is still to come to a server from the others.
+
+use model::{Name, Root, VersionNumber};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// How replication to the answering server stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReplicationView {
+    /// The answering server.
+    pub server: Name,
+    /// The servers that it is connected to.
+    pub peers: Vec<Name>,
+    /// Versions of its stores that are all here.
+    pub complete_versions: u32,
+    /// Versions of its stores that are not.
+    pub lacking_versions: u32,
+    /// Bytes that are missing, as far as known.
+    pub missing_bytes: u64,
+    /// Bytes that come in a second.
+    pub bytes_per_s: u64,
+}
+
+/// A version that is not all on the answering server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BacklogView {
+    /// The server where it is missing.
+    pub server: Name,
+    /// The store; none where only a draft's checkpoint has this content.
+    pub store: Option<Name>,
+    /// The vDisk; none where only a draft's checkpoint has this content.
+    pub vdisk: Option<Name>,
+    /// The version.
+    pub version: Option<VersionNumber>,
+    /// The content.
+    pub root: Root,
+    /// Chunks that are missing; none while the manifest is not here.
+    pub missing_chunks: Option<u32>,
+    /// Bytes that are missing.
+    pub missing_bytes: Option<u64>,
+    /// Bytes that come in a second.
+    pub bytes_per_s: u64,
+    /// Seconds until it is all here, at this rate.
+    pub eta_s: Option<u64>,
+    /// Why it does not go faster.
+    pub reason: BacklogReason,
+    /// Connected servers that have something of it.
+    pub sources: Vec<Name>,
+}
+
+/// Why a version does not come on, or that it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BacklogReason {
+    /// Its manifest is being fetched.
+    Opening,
+    /// It is coming.
+    Coming,
+    /// No server that is connected has what is missing.
+    NoSource,
+    /// The store is at its reserve.
+    NoRoom,
+}
+
+impl BacklogReason {
+    /// For people.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Opening => "manifest is being fetched",
+            Self::Coming => "coming",
+            Self::NoSource => "no connected server has it",
+            Self::NoRoom => "the store is full",
+        }
+    }
+}

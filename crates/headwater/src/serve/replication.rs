@@ -1,0 +1,145 @@
+//! What this server's stores must have and lack comes from the other servers.
+//!
+//! The farm's records say what must be here ([`wanted`]); the mesh pulls it; when all of a version
+//! is here it is claimed and the record of the copy is written, on which promotions rely. A device
+//! that reads a version which is here in part waits for its chunks only ([`PeerChunks`]).
+//!
+//! What it does not do: reach the peers (whoever does calls [`Replication::connect`]).
+
+mod image;
+mod routes;
+mod wanted;
+
+use super::farm::FarmHandle;
+use super::shutdown::Shutdown;
+use super::stores::Stores;
+use anyhow::{Context, Result};
+use disk::{ChunkSource, FetchError};
+use mesh::{PeerHandler, Peers, PullObserver, PullOptions, Puller};
+use model::{ChunkIndex, Name, Root};
+use std::sync::{Arc, Mutex};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+pub(super) use image::FetchedImage;
+pub(super) use routes::routes;
+
+/// The pulling, and who is connected.
+pub(crate) struct Replication {
+    puller: Arc<Puller>,
+    peers: Mutex<Option<Arc<dyn Peers>>>,
+    completed: Mutex<Option<UnboundedReceiver<Root>>>,
+}
+
+/// Tells the task that writes records; at most one message for each version that came.
+struct Observer(UnboundedSender<Root>);
+
+impl PullObserver for Observer {
+    fn completed(&self, root: Root) {
+        tracing::info!(root = %root.short(), "all of a version has come from other servers");
+        // Where nobody listens the server stops; the next start finds the version.
+        let _ = self.0.send(root);
+    }
+
+    fn bad_peer(&self, peer: &Name, root: Root, reason: &str) {
+        tracing::error!(%peer, root = %root.short(), reason, "a server sends what is not what it should be; it is not asked for this version again");
+    }
+
+    fn no_room(&self, root: Root) {
+        tracing::warn!(root = %root.short(), "a version does not come on: its store has no room beside the reserve");
+    }
+}
+
+impl Replication {
+    /// Begins; nothing comes before records ask for it and peers are connected.
+    pub(crate) fn start(server: &Name, stores: &Stores) -> Result<Arc<Self>> {
+        let (sender, completed) = unbounded_channel();
+        let shares = stores.all().map(|share| Arc::clone(&share.store)).collect();
+        let observer = Arc::new(Observer(sender));
+        let puller = Puller::start(server.clone(), shares, PullOptions::default(), observer);
+        let puller = Arc::new(puller.context("the threads of the mesh cannot be started")?);
+        Ok(Arc::new(Self { puller, peers: Mutex::default(), completed: Mutex::new(Some(completed)) }))
+    }
+
+    /// What hears and answers the other servers.
+    #[expect(dead_code, reason = "the links between servers are connected by the farm's join")]
+    pub(crate) fn handler(&self) -> Arc<dyn PeerHandler> {
+        self.puller.handler()
+    }
+
+    /// Says how the other servers are reached.
+    #[expect(dead_code, reason = "the links between servers are connected by the farm's join")]
+    pub(crate) fn connect(&self, peers: Arc<dyn Peers>) {
+        *self.peers.lock().expect("no holder of this lock panics") = Some(Arc::clone(&peers));
+        self.puller.connect(peers);
+    }
+
+    /// The other servers that are connected.
+    fn connected(&self) -> Vec<Name> {
+        let peers = self.peers.lock().expect("no holder of this lock panics").clone();
+        peers.map(|peers| peers.connected()).unwrap_or_default()
+    }
+
+    /// Where devices' missing chunks come from.
+    pub(crate) fn source(&self) -> Arc<dyn ChunkSource> {
+        Arc::new(PeerChunks(Arc::clone(&self.puller)))
+    }
+}
+
+/// Follows the records: wants what they name, claims and reports what has come.
+pub(super) async fn run(
+    replication: Arc<Replication>,
+    stores: Stores,
+    farm: Arc<FarmHandle>,
+    shutdown: Shutdown,
+) {
+    let taken = replication.completed.lock().expect("no holder of this lock panics").take();
+    let mut completed = taken.expect("it is run once");
+    let mut changes = farm.changes();
+    loop {
+        let (pulling, shares, view) = (Arc::clone(&replication), stores.clone(), farm.view());
+        let server = farm.server().clone();
+        let told = tokio::task::spawn_blocking(move || {
+            let wanted = wanted::wanted(&view, &shares, &server);
+            wanted::let_go(&shares, &wanted);
+            pulling.puller.want(wanted);
+        });
+        told.await.expect("saying what is wanted does not panic");
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            Some(root) = completed.recv() => claim(&stores, &farm, root).await,
+            () = shutdown.wait() => return,
+        }
+    }
+}
+
+/// A version that came is one like any other: claimed, and reported as a copy.
+async fn claim(stores: &Stores, farm: &FarmHandle, root: Root) {
+    for share in stores.all().filter(|share| share.store.unclaimed().contains(&root)) {
+        if !farm.view().names(root) {
+            continue;
+        }
+        if let Err(error) = share.store.claim(&root) {
+            tracing::error!(root = %root.short(), %error, "a version that came cannot be claimed");
+        }
+    }
+    if let Err(error) = stores.report_copies(farm).await {
+        tracing::warn!(root = %root.short(), %error, "that a version is complete here is written down at the next start");
+    }
+}
+
+/// Chunks from the other servers, for disks.
+struct PeerChunks(Arc<Puller>);
+
+impl ChunkSource for PeerChunks {
+    fn fetch(&self, root: Root, chunks: &[ChunkIndex]) -> Result<(), FetchError> {
+        self.0.fetch(root, chunks).map_err(|error| match error {
+            mesh::FetchError::NoSource { chunk, waited_s } => FetchError::NoSource { chunk, waited_s },
+            mesh::FetchError::NoRoom(chunk) => FetchError::NoRoom { chunk },
+            mesh::FetchError::Failed(reason) => FetchError::Failed(reason),
+        })
+    }
+
+    fn expect(&self, root: Root, chunks: &[ChunkIndex]) {
+        self.0.expect(root, chunks);
+    }
+}
