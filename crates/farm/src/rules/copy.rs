@@ -95,8 +95,13 @@ pub fn forget_one_of_several(
 }
 
 fn let_go(view: &FarmView, change: &mut Change, root: Root, server: &Name) {
-    if let Some(copy) = view.copies.get(&(root, server.clone())) {
-        change.unchanged(Key::Copy(root, server.clone()), copy);
-        change.delete(Key::Copy(root, server.clone()));
+    let key = Key::Copy(root, server.clone());
+    match view.copies.get(&(root, server.clone())) {
+        Some(copy) => {
+            change.unchanged(key.clone(), copy);
+            change.delete(key);
+        }
+        // The view may be older than this server's own seal or checkpoint, which wrote the record.
+        None => change.absent(key),
     }
 }

@@ -279,6 +279,14 @@ fn a_server_that_lets_unneeded_content_go_hears_of_who_begins_to_need_it() {
 }
 
 #[test]
+fn a_server_whose_view_is_older_than_its_own_seal_does_not_let_that_content_go() {
+    let mut memory = Memory::of_three();
+    let forget = copy::forget(&memory.view, content(7).root, &name("hw1")).unwrap();
+    memory.import("lab", 7);
+    assert!(!memory.commit(forget), "hw1 has published this content since");
+}
+
+#[test]
 fn a_server_says_what_it_has_and_what_it_has_lost() {
     let mut memory = Memory::of_three();
     let has = BTreeSet::from([content(5).root]);
