@@ -87,6 +87,16 @@ pub(crate) const CLAIMS: &[Claim] = &[
         "reading a disk with 50 versions below it costs what it costs with one",
         Means::Bench,
     ),
+    claim(
+        "sim",
+        "three servers with the real rules and replication, every fault by chance: nothing is lost; flaws are found",
+        Means::Example { package: "headwater-sim" },
+    ),
+    claim(
+        "last-writer-wins",
+        "the trap with plain files: the newer time wins, and a day of maintenance is nowhere",
+        Means::Example { package: "headwater-sim" },
+    ),
 ];
 
 const fn claim(name: &'static str, about: &'static str, means: Means) -> Claim {
