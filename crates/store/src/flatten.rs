@@ -369,7 +369,7 @@ impl<'a> Fold<'a> {
             *record = new;
             state.forget_open(root);
         }
-        Ok(done.map_err(io_error(format!("cannot exchange the record of version {root}")))?)
+        done.map_err(io_error(format!("cannot exchange the record of version {root}")))
     }
 }
 
