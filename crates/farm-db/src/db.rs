@@ -150,7 +150,7 @@ pub enum DbError {
     /// not sent.
     #[error(
         "the farm database cannot be reached: {0}\n\
-         hint: sessions and boots go on meanwhile; look at the etcd members (`headwater farm status`), \
+         hint: sessions and boots go on meanwhile; look at the etcd members (`etcdctl endpoint health`), \
          then try again"
     )]
     Unreachable(String),

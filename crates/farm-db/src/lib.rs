@@ -7,7 +7,7 @@
 //!
 //! What a record means is not known here: keys are text, values are bytes. The rules are in
 //! `crates/farm`. Read next: [`sqlite`] for the embedded engine, [`etcd`] for the one of several
-//! servers, [`contract`] for the suite that every engine passes, [`etcd_child`] for a real etcd in
+//! servers, [`Remembered`] for the time when that is away, [`contract`] for the suite that every engine passes, [`etcd_child`] for a real etcd in
 //! tests.
 
 mod announcement;
@@ -15,6 +15,8 @@ pub mod contract;
 mod db;
 pub mod etcd;
 pub mod etcd_child;
+pub mod records_file;
+mod remembered;
 pub mod sqlite;
 
 pub use announcement::Announcement;
@@ -23,4 +25,5 @@ pub use db::{
     MAX_TXN_OPS, MAX_VALUE_BYTES, MemberHealth, Op, Revision, Snapshot, TxnOutcome, Watch, WatchError,
 };
 pub use etcd::{Etcd, EtcdOptions, EtcdTls};
+pub use remembered::Remembered;
 pub use sqlite::Sqlite;
