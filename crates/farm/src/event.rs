@@ -145,6 +145,8 @@ kinds! {
     ServerStarted = "server-started", Info;
     /// A server stopped in order.
     ServerStopped = "server-stopped", Info;
+    /// The farm database can be reached again; while it was away, changes were refused.
+    DatabaseBack = "database-back", Warning;
     /// A vDisk was imported.
     VDiskImported = "vdisk-imported", Info;
     /// A vDisk was imported that we cannot boot.

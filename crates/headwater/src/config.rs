@@ -5,6 +5,7 @@
 //! are free or files exist; that is said when they are used.
 
 mod access;
+mod farm;
 mod kept;
 pub(crate) mod keys;
 mod nearest;
@@ -12,6 +13,7 @@ mod reservation;
 mod store;
 
 pub(crate) use access::AccessConfig;
+pub(crate) use farm::{Database, FarmConfig};
 pub(crate) use kept::{AuditConfig, EventsConfig};
 pub(crate) use reservation::ReservationConfig;
 pub(crate) use store::StoreConfig;
@@ -27,6 +29,7 @@ use std::path::{Path, PathBuf};
 #[serde(default)]
 pub(crate) struct Config {
     pub(crate) server: ServerConfig,
+    pub(crate) farm: FarmConfig,
     #[serde(rename = "store")]
     pub(crate) stores: Vec<StoreConfig>,
     pub(crate) http: HttpConfig,
@@ -291,6 +294,7 @@ impl Config {
         self.events.check()?;
         self.audit.check()?;
         self.access.check()?;
+        self.farm.check()?;
         self.stores.iter().try_for_each(StoreConfig::check)?;
         let mut names: Vec<&Name> = self.stores.iter().map(|store| &store.name).collect();
         names.sort_unstable();

@@ -29,6 +29,19 @@ pub(crate) const KEYS: &[KeyDoc] = &[
         "\"/var/lib/headwater\"",
         "Where the farm database, the admin's token and caches lie.\nDefault: /var/lib/headwater, or ~/.local/share/headwater where the server does not run as root.",
     ),
+    key(
+        "farm.database",
+        "\"embedded\"",
+        "What keeps the farm's records: \"embedded\" (a file in state_dir; a farm of one server), \"etcd\" (a cluster\nof the farm's own, that all of its servers reach).",
+    ),
+    key("farm.endpoints", "[\"https://10.0.0.5:2379\"]", "Where etcd's members are, the nearest first."),
+    key(
+        "farm.ca",
+        "\"/etc/headwater/etcd-ca.crt\"",
+        "Who signed etcd's certificates, a PEM file; for https.",
+    ),
+    key("farm.cert", "\"/etc/headwater/etcd.crt\"", "This server's certificate for etcd, a PEM file."),
+    key("farm.key", "\"/etc/headwater/etcd.key\"", "The certificate's key, a PEM file."),
     key("store.name", "\"default\"", "The store's name in the farm. Repeat [[store]] for more stores."),
     key(
         "store.path",

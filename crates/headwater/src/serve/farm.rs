@@ -60,6 +60,13 @@ pub(crate) enum FarmError {
     Behind,
 }
 
+impl FarmError {
+    /// Whether the database is away, which passes by itself.
+    pub(crate) fn is_away(&self) -> bool {
+        matches!(self, Self::Database(DbError::Unreachable(_)))
+    }
+}
+
 impl From<Refusal> for FarmError {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
@@ -119,6 +126,26 @@ impl FarmHandle {
             }
         }
         Err(FarmError::Busy)
+    }
+
+    /// Waits until the snapshot has everything that was committed before this call.
+    ///
+    /// For whoever deletes what no record names: without the database the snapshot may be old.
+    pub(crate) async fn catch_up(&self) -> Result<(), FarmError> {
+        match self.db.txn(vec![], vec![]).await? {
+            TxnOutcome::Committed { revision } | TxnOutcome::Conflict { revision, .. } => {
+                self.seen(revision).await
+            }
+        }
+    }
+
+    /// Waits until the snapshot is of this revision or a later one.
+    async fn seen(&self, revision: u64) -> Result<(), FarmError> {
+        let mut applied = self.applied.subscribe();
+        match tokio::time::timeout(FOLLOW_PATIENCE, applied.wait_for(|seen| *seen >= revision)).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(FarmError::Behind),
+        }
     }
 
     /// What a machine gets that asks to boot; auto-adding and the pending list are done already, so
@@ -199,11 +226,7 @@ impl FarmHandle {
             tracing::info!(kind = event.kind.id(), subject = %event.subject, "{}", event.message);
         }
         // After a conflict too: the next try must see what was in its way.
-        let mut applied = self.applied.subscribe();
-        match tokio::time::timeout(FOLLOW_PATIENCE, applied.wait_for(|seen| *seen >= revision)).await {
-            Ok(Ok(_)) => Ok(committed),
-            _ => Err(FarmError::Behind),
-        }
+        self.seen(revision).await.map(|()| committed)
     }
 
     fn event_ops(&self, events: Vec<NewEvent>) -> impl Iterator<Item = Op> {

@@ -12,6 +12,7 @@ mod boot_http;
 mod boot_service;
 mod boot_steps;
 mod collections;
+mod database;
 mod devices;
 mod disks;
 mod draft_sessions;

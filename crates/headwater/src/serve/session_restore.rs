@@ -21,6 +21,11 @@ impl BootService {
             let taken_up = self.sessions.list().len();
             tracing::info!(taken_up, ended = count - taken_up, "sessions of the server's last run");
         }
+        self.settle_drafts().await;
+    }
+
+    /// Saves what the last run left of drafts that no session holds any more.
+    pub(super) async fn settle_drafts(&self) {
         let held = self.sessions.draft_holders(SystemTime::now());
         self.drafts.settle(&held.iter().map(|(_, info, _)| key_of(info)).collect()).await;
     }

@@ -7,7 +7,7 @@ use super::boot_steps::BootSteps;
 use super::disks::Disks;
 use super::drafts::Drafts;
 use super::exports::Exports;
-use super::farm::{FarmHandle, Kept};
+use super::farm::{FarmError, FarmHandle, Kept};
 use super::hooks::{self, Hooks};
 use super::identity;
 use super::jobs::Jobs;
@@ -17,7 +17,7 @@ use super::sessions::{Ledger, Sessions};
 use super::shutdown::Shutdown;
 use super::store_care::Care;
 use super::stores::Stores;
-use super::{gates, upkeep};
+use super::{database, gates, upkeep};
 use crate::config::Config;
 use anyhow::{Context, Result};
 use boot::ipxe::KernelArg;
@@ -37,9 +37,10 @@ use tokio::sync::Mutex;
 pub(crate) const TOKEN_FILE: &str = "admin.token";
 /// The file in the state directory that says where the API is, as long as the server runs.
 pub(crate) const API_URL_FILE: &str = "api.url";
+/// How often a server that started without the database tries to enter the farm.
+const ENTER_EVERY: Duration = Duration::from_secs(1);
 /// The directory in the state directory with what outlives the server of its sessions.
 const SESSIONS_DIR: &str = "sessions";
-const DATABASE_FILE: &str = "farm.db";
 
 /// The server's state, shared by all of its tasks.
 pub(crate) type Shared = Arc<AppState>;
@@ -75,20 +76,24 @@ pub(super) async fn start(config: Config, listeners: Listeners, shutdown: Shutdo
         || format!("the state directory {} cannot be made\nhint: set server.state_dir", state_dir.display());
     // Nobody else reads the database, which has the token's hash in it.
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&state_dir).with_context(cannot)?;
-    let database = state_dir.join(DATABASE_FILE);
-    let db = tokio::task::spawn_blocking(move || farm_db::Sqlite::open(&database)).await??;
+    let database::Opened { db, away } = database::open(&config).await?;
     let server = config.server.name.clone();
     let kept = Kept { events: config.events.retention(), audit: config.audit.retention() };
-    let farm = FarmHandle::start(Arc::new(db), server.clone(), kept, shutdown.clone()).await?;
-    write_setup(&farm, &config).await?;
-    identity::make_farm_secret(&farm).await?;
+    let farm = FarmHandle::start(db, server.clone(), kept, shutdown.clone()).await?;
+    let entered = enter_farm(&farm, &config).await?;
     let stores = open_stores(&config).await?;
     let hooks = Hooks::new(config.hooks.dir.clone(), Duration::from_secs(config.hooks.timeout_s.into()));
     let drafts = Drafts::new(Arc::clone(&farm), stores.clone(), hooks.clone());
     let replication = Replication::start(&config.server.name, &stores)?;
     let boot = boot_service(&config, &stores, &listeners, drafts, &replication)?;
     boot.restore_sessions().await;
-    settle_stores(&stores, &farm).await?;
+    match entered {
+        true => settle_stores(&stores, &farm).await?,
+        false => drop(tokio::spawn(enter_later(config.clone(), Arc::clone(&boot), stores.clone()))),
+    }
+    if let Some(away) = away {
+        tokio::spawn(database::tell(away, Arc::clone(&farm), shutdown.clone()));
+    }
     tokio::spawn(gates::run(Arc::clone(&farm), server.clone(), shutdown.clone()));
     tokio::spawn(upkeep::run(Arc::clone(&boot), config.draft.clone(), shutdown.clone()));
     let behind = Behind {
@@ -115,7 +120,15 @@ pub(super) async fn start(config: Config, listeners: Listeners, shutdown: Shutdo
     });
     let message = format!("server {} started, version {}", state.server, env!("CARGO_PKG_VERSION"));
     let event = NewEvent::new(EventKind::ServerStarted, &state.server, message);
-    state.farm.decide(|_, _| Ok(farm::Change { events: vec![event.clone()], ..Default::default() })).await?;
+    let started = state
+        .farm
+        .decide(|_, _| Ok(farm::Change { events: vec![event.clone()], ..Default::default() }))
+        .await;
+    match started {
+        // It is in the log at least.
+        Err(error) if error.is_away() => state.farm.event(event),
+        started => started?,
+    }
     Ok(state)
 }
 
@@ -157,6 +170,37 @@ fn kernel_args(text: &str) -> Result<Vec<KernelArg>> {
 async fn open_stores(config: &Config) -> Result<Stores> {
     let configs = config.stores.clone();
     tokio::task::spawn_blocking(move || Stores::open(&configs)).await?
+}
+
+/// Writes down that this server is there; false where the database is away.
+async fn enter_farm(farm: &FarmHandle, config: &Config) -> Result<bool> {
+    let entered = async {
+        write_setup(farm, config).await?;
+        identity::make_farm_secret(farm).await?;
+        anyhow::Ok(())
+    };
+    match entered.await {
+        Err(error) if error.downcast_ref::<FarmError>().is_some_and(FarmError::is_away) => Ok(false),
+        entered => entered.map(|()| true),
+    }
+}
+
+/// Does what the start could not do without the database, when it is back. Until then nothing is
+/// tidied up: what is remembered of the records may be old.
+async fn enter_later(config: Config, boot: Arc<BootService>, stores: Stores) {
+    let farm = boot.drafts.farm();
+    loop {
+        tokio::time::sleep(ENTER_EVERY).await;
+        match enter_farm(farm, &config).await {
+            Ok(true) => break,
+            Ok(false) => (),
+            Err(error) => tracing::error!(%error, "this server is not written down in the farm"),
+        }
+    }
+    boot.settle_drafts().await;
+    if let Err(error) = settle_stores(&stores, farm).await {
+        tracing::error!(%error, "the stores are not settled until the next start");
+    }
 }
 
 /// After the drafts were brought in step: a checkpoint that no record named yet must not go.

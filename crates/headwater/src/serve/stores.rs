@@ -86,6 +86,10 @@ impl Share {
     /// work, which settles when it ends.
     pub(crate) async fn settle(self: &Arc<Self>, farm: &FarmHandle) {
         let Ok(alone) = self.imports.try_write() else { return };
+        // What is only remembered while the database is away may be older than a content.
+        if let Err(error) = farm.catch_up().await {
+            return tracing::warn!(store = %self.name, %error, "nothing is deleted");
+        }
         let (share, view) = (Arc::clone(self), farm.view());
         for root in self.doomed(&view) {
             // Others must not count on a copy that is about to go.

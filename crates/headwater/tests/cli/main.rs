@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod etcd;
 mod hooks;
 mod serve;
 mod store_care;

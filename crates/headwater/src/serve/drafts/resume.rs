@@ -54,6 +54,10 @@ impl Drafts {
             let worker = Arc::clone(&share);
             // Before the records are looked at: a record is written before its files are made.
             let found: Vec<_> = blocking(move || worker.store.drafts()).await;
+            // What is only remembered while the database is away may be older than a draft.
+            if let Err(error) = self.farm.catch_up().await {
+                return tracing::warn!(%error, "what is left of drafts is not tidied up");
+            }
             let view = self.farm.view();
             let known: BTreeSet<String> = view
                 .drafts

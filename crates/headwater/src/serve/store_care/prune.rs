@@ -33,6 +33,7 @@ pub(super) async fn dry_run(state: &AppState, share: &Arc<Share>) -> Result<Prun
 
 /// Deletes what nothing needs.
 pub(super) async fn prune(state: &AppState, share: &Arc<Share>) -> Result<Pruned, PruneError> {
+    state.farm.catch_up().await?;
     share.settle(&state.farm).await;
     let mark = share.store.prune_mark();
     let planned = dry_run(state, share).await?;
