@@ -102,7 +102,7 @@ fn operation_id(endpoint: &Endpoint) -> String {
 }
 
 fn tag(path: &str) -> &str {
-    path.trim_start_matches("/v1/").split('/').next().unwrap_or_default()
+    path.trim_start_matches("/v1").trim_start_matches('/').split('/').next().unwrap_or_default()
 }
 
 /// The names between the braces of a path.

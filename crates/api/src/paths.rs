@@ -2,6 +2,8 @@
 
 /// Answers 200 while the server works; no token needed.
 pub const HEALTHZ: &str = "/healthz";
+/// GET: figures in Prometheus' text format.
+pub const METRICS: &str = "/metrics";
 /// GET: the description of the API (OpenAPI 3.1).
 pub const OPENAPI: &str = "/v1/openapi.json";
 /// GET: [`crate::StatusView`].

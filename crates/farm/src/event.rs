@@ -241,7 +241,7 @@ kinds! {
     LoginLimited = "login-limited", Warning;
     /// Unknown machines asked to boot faster than they are noted down.
     BootLimited = "boot-limited", Warning;
-    /// Records of the audit wait in a file, as the farm database does not take them.
+    /// Records of the audit waited in a file while the farm database did not take them.
     AuditSpooled = "audit-spooled", Warning;
     /// Somebody used the API without the right token.
     ApiRefused = "api-refused", Warning;

@@ -9,12 +9,14 @@ mod farm;
 mod kept;
 pub(crate) mod keys;
 mod nearest;
+mod network;
 mod reservation;
 mod store;
 
 pub(crate) use access::AccessConfig;
 pub(crate) use farm::{Database, FarmConfig};
 pub(crate) use kept::{AuditConfig, EventsConfig};
+pub(crate) use network::Network;
 pub(crate) use reservation::ReservationConfig;
 pub(crate) use store::StoreConfig;
 

@@ -16,6 +16,8 @@ use std::time::Duration;
 
 /// The most MAC addresses that wait: anybody on the segment can make them up.
 pub const MAX_PENDING: usize = 1000;
+/// After how long without asking a waiting machine makes room on a full list.
+const AWAY_AFTER: Duration = Duration::from_secs(10 * 60);
 /// How long a boot menu waits before it takes its default: long enough to read it, by eye.
 pub const MENU_TIMEOUT: Duration = Duration::from_secs(10);
 /// How exact `last_seen` is: a machine in a boot loop costs one write a minute.
@@ -270,6 +272,15 @@ fn auto_add(view: &FarmView, mac: MacAddress, collection: &Name, now: Timestamp)
     }
 }
 
+/// The machine on a full list that has not asked for longest, where that is long enough: one that
+/// was made up does not come back, one that waits does every few seconds.
+fn longest_away(view: &FarmView, now: Timestamp) -> Option<&Stored<PendingDevice>> {
+    let away = view.pending.values().filter(|pending| {
+        pending.state == PendingState::Waiting && now.since(pending.last_seen) >= AWAY_AFTER
+    });
+    away.min_by_key(|pending| pending.last_seen)
+}
+
 fn wait(view: &FarmView, mac: MacAddress, now: Timestamp) -> BootDecision {
     let reason = format!("{mac} is not known here; it waits for an admin to accept it");
     let mut change = Change::default();
@@ -283,11 +294,15 @@ fn wait(view: &FarmView, mac: MacAddress, now: Timestamp) -> BootDecision {
             change.unchanged(key.clone(), seen);
             seen.first_seen
         }
-        None if view.pending.len() >= MAX_PENDING => {
-            let reason = format!("{mac} is not known here, and {MAX_PENDING} others wait already");
-            return BootDecision::Refuse { reason };
-        }
         None => {
+            if view.pending.len() >= MAX_PENDING {
+                let Some(gone) = longest_away(view, now) else {
+                    let reason = format!("{mac} is not known here, and {MAX_PENDING} others wait already");
+                    return BootDecision::Refuse { reason };
+                };
+                change.unchanged(Key::Pending(gone.mac), gone);
+                change.delete(Key::Pending(gone.mac));
+            }
             change.absent(key.clone());
             let message = format!("{mac} asked to boot and is not known: `headwater pending accept {mac}`");
             change.event(NewEvent::new(EventKind::DevicePending, mac, message));

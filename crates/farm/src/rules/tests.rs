@@ -364,6 +364,13 @@ fn the_pending_list_is_bounded() {
         assert!(memory.commit(change));
     }
     assert!(matches!(memory.boots(mac(1)), BootDecision::Refuse { .. }));
+    let request = BootRequest { mac: mac(1), server: name("hw1"), chosen: None };
+    let BootDecision::Pending { change: Some(change), .. } = boot_decision(&memory.view, &request, at(4000))
+    else {
+        panic!("one that has gone makes room")
+    };
+    assert!(memory.commit(change));
+    assert_eq!(memory.view.pending.len(), MAX_PENDING);
 }
 
 #[test]

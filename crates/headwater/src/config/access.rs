@@ -1,6 +1,6 @@
-//! `[access]`: logins.
+//! `[access]`: logins, and who needs none for `/metrics`.
 
-use super::ConfigError;
+use super::{ConfigError, Network};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -12,11 +12,13 @@ const MAX_HOURS: u32 = 720;
 #[serde(default)]
 pub(crate) struct AccessConfig {
     pub(crate) session_hours: u32,
+    /// Who may read `/metrics` without a token.
+    pub(crate) metrics_from: Vec<Network>,
 }
 
 impl Default for AccessConfig {
     fn default() -> Self {
-        Self { session_hours: 12 }
+        Self { session_hours: 12, metrics_from: Vec::new() }
     }
 }
 

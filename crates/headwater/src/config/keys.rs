@@ -134,6 +134,11 @@ pub(crate) const KEYS: &[KeyDoc] = &[
         "How many seconds a maintenance machine may be away before its draft is given back.\nOne that has shut down gives it back at once.",
     ),
     key("access.session_hours", "12", "How many hours a login is good for, 1 to 720."),
+    key(
+        "access.metrics_from",
+        "[]",
+        "Networks from which /metrics may be read without a token, such as [\"10.0.0.0/24\"].",
+    ),
 ];
 
 /// The first key of a file that is not in [`KEYS`]; a section counts as a key.

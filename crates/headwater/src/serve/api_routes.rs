@@ -4,7 +4,8 @@ use super::api_error::ApiError;
 use super::routes::Routes;
 use super::state::Shared;
 use super::{
-    access, audit, collections, devices, events, hook_routes, openapi, pending, replication, session_routes,
+    access, audit, collections, devices, events, hook_routes, metrics, openapi, pending, replication,
+    session_routes,
     store_care, vdisks, versions, views,
 };
 use api::{Endpoint, JobView, Least, Method, ServerView, StatusView, StoreView, paths};
@@ -44,6 +45,7 @@ pub(super) fn routes() -> Routes {
         hook_routes::routes,
         audit::routes,
         access::routes,
+        metrics::routes,
         store_care::routes,
         replication::routes,
     ]

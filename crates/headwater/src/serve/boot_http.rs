@@ -11,14 +11,15 @@ use super::boot_service::{BootService, ScriptRequest};
 use super::identity::identity_of;
 use super::sessions::{Token, boot_plan};
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use model::{MacAddress, Name};
 use protocol::plan::{BootPlan, BootStage, DeviceReport};
 use serde::Deserialize;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -52,6 +53,7 @@ struct ScriptQuery {
 async fn script(
     State(service): State<Arc<BootService>>,
     Query(query): Query<ScriptQuery>,
+    from: Option<Extension<ConnectInfo<SocketAddr>>>,
     headers: HeaderMap,
 ) -> Response {
     let reached = service.reached(host_of(&headers));
@@ -62,7 +64,8 @@ async fn script(
         (Some(Err(error)), _) => boot::ipxe::error_script(&error.to_string()),
         (_, Err(error)) => boot::ipxe::error_script(&error.to_string()),
         (Some(Ok(mac)), Ok(chosen)) => {
-            let asked = ScriptRequest { mac, chosen, now: SystemTime::now() };
+            let from = from.map_or(Ipv4Addr::UNSPECIFIED.into(), |from| from.0.0.ip());
+            let asked = ScriptRequest { mac, chosen, now: SystemTime::now(), from };
             service.script(asked, &reached).await
         }
     };

@@ -58,6 +58,8 @@ pub(crate) struct ScriptRequest {
     pub(crate) chosen: Option<Name>,
     /// When it asked.
     pub(crate) now: SystemTime,
+    /// Where it asked from.
+    pub(crate) from: IpAddr,
 }
 
 /// Why a device that the rules let boot gets no script.
@@ -89,9 +91,9 @@ impl BootService {
 
     /// The script of a machine: it boots, chooses, waits to be accepted, or is told why not.
     pub(crate) async fn script(&self, asked: ScriptRequest, reached: &Reached) -> String {
-        let ScriptRequest { mac, chosen, now } = asked;
+        let ScriptRequest { mac, chosen, now, from } = asked;
         let again = || url(reached, format!("/boot/v1/script?mac={mac}"));
-        match self.farm.boot_decision(mac, chosen).await {
+        match self.farm.boot_decision(mac, chosen, from).await {
             Ok(BootDecision::Boot(boot)) => self.boot_script(*boot, reached, now).await,
             Ok(BootDecision::Menu(menu)) => menu_script(&menu.device, &menu.vdisks, menu.timeout, &again()),
             Ok(BootDecision::Pending { .. } | BootDecision::AutoAdd(_)) => pending_script(mac, &again()),

@@ -7,16 +7,20 @@
 mod event_limit;
 mod follow;
 mod notes;
+mod spool;
+mod write_through;
 
 use super::audit::{self, Asked, Entry};
 use super::shutdown::Shutdown;
+use super::strangers::Strangers;
 use event_limit::EventLimit;
 use farm::{
-    Actor, AuditId, AuditRecord, AuditResult, BootDecision, BootRequest, Change, EventId, Expect, FarmView,
-    NewEvent, Precondition, Refusal, Timestamp, Write,
+    Actor, AuditId, AuditRecord, AuditResult, BootDecision, BootRequest, Change, EventId, EventKind, Expect,
+    FarmView, NewEvent, Precondition, Refusal, Timestamp, Write,
 };
 use farm_db::{Compare, DbError, FarmDb, Op, TxnOutcome};
 use model::{MacAddress, Name};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -30,6 +34,7 @@ const NOTE_QUEUE: usize = 256;
 const FOLLOW_PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) use notes::{Kept, Note};
+pub(crate) use spool::Spool;
 
 /// The farm's records, for all of this server.
 pub(crate) struct FarmHandle {
@@ -41,6 +46,8 @@ pub(crate) struct FarmHandle {
     notes: mpsc::Sender<Note>,
     kept: Kept,
     limit: Mutex<EventLimit>,
+    spool: Arc<Spool>,
+    strangers: Strangers,
 }
 
 /// Why a change was not made.
@@ -79,6 +86,7 @@ impl FarmHandle {
         db: Arc<dyn FarmDb>,
         server: Name,
         kept: Kept,
+        spool: Spool,
         shutdown: Shutdown,
     ) -> anyhow::Result<Arc<Self>> {
         let view = follow::load(db.as_ref()).await?;
@@ -92,10 +100,13 @@ impl FarmHandle {
             notes,
             kept,
             limit: Mutex::default(),
+            spool: Arc::new(spool),
+            strangers: Strangers::default(),
         });
         tokio::spawn(follow::follow(Arc::clone(&handle)));
         tokio::spawn(notes::write(Arc::clone(&handle), queue, shutdown.clone()));
-        tokio::spawn(notes::forget(Arc::clone(&handle), shutdown));
+        tokio::spawn(notes::forget(Arc::clone(&handle), shutdown.clone()));
+        tokio::spawn(write_through::run(Arc::clone(&handle), shutdown));
         Ok(handle)
     }
 
@@ -154,10 +165,16 @@ impl FarmHandle {
         &self,
         mac: MacAddress,
         chosen: Option<Name>,
+        from: IpAddr,
     ) -> Result<BootDecision, FarmError> {
         let request = BootRequest { mac, server: self.server.clone(), chosen };
         for _ in 0..MAX_TRIES {
             match farm::boot_decision(&self.view(), &request, now()) {
+                BootDecision::AutoAdd(_) | BootDecision::Pending { change: Some(_), .. }
+                    if !self.strangers.admits(from, Instant::now()) =>
+                {
+                    return Ok(self.too_many(mac, from));
+                }
                 BootDecision::AutoAdd(change) => {
                     let actor = Actor::Device(mac);
                     audit::automatic(self, actor, ("device.auto-add", &mac.to_string()), self.commit(change))
@@ -168,6 +185,16 @@ impl FarmHandle {
             }
         }
         Err(FarmError::Busy)
+    }
+
+    /// An unknown machine that is not noted down: it asks again, as those do that wait.
+    fn too_many(&self, mac: MacAddress, from: IpAddr) -> BootDecision {
+        // The same for all of them: it is told once in a while.
+        let message =
+            format!("too many unknown machines ask to boot from {from}; the rest is not noted down");
+        tracing::debug!(%mac, %from, "an unknown machine is not noted down");
+        self.event(NewEvent::new(EventKind::BootLimited, from, &message));
+        BootDecision::Pending { change: None, reason: message }
     }
 
     /// Notes an event. Never waits; repetitions and floods are left out.
@@ -192,9 +219,15 @@ impl FarmHandle {
         Entry::new(self.id(now()), asked, self.notes.clone())
     }
 
-    /// Writes a record of the audit that no change carries.
-    pub(crate) async fn write_audit(&self, id: AuditId, record: &AuditRecord) -> Result<(), DbError> {
-        self.db.txn(vec![], vec![notes::op(id, record)]).await.map(drop)
+    /// Writes a record of the audit that no change carries; it waits in a file where the database
+    /// does not take it.
+    pub(crate) async fn write_audit(&self, id: AuditId, record: AuditRecord) {
+        write_through::write(self, id, record).await;
+    }
+
+    /// Whether records of the audit wait for the database.
+    pub(crate) fn audit_waits(&self) -> bool {
+        !self.spool.is_empty()
     }
 
     /// Every record of the audit, oldest first.

@@ -27,7 +27,9 @@ pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener> {
 
 /// All routes: the API behind its access control, the boot endpoints and the status page without.
 pub(super) fn router(state: &Shared) -> Router {
-    let (api, endpoints) = api_routes::routes().into_parts();
+    let routes = api_routes::routes();
+    let outside = routes.outside();
+    let (api, endpoints) = routes.into_parts();
     let audited = (state.clone(), Arc::new(Actions::of(&endpoints)));
     let needs = (state.clone(), Arc::new(Needs::of_endpoints(&endpoints)));
     // The last layer is asked first: who asks, then the audit, then whether that is allowed.
@@ -36,9 +38,13 @@ pub(super) fn router(state: &Shared) -> Router {
         .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(needs.clone(), access::check))
         .layer(middleware::from_fn_with_state(audited, audit::record))
+        .layer(middleware::from_fn_with_state(needs.clone(), access::identify));
+    let outside = outside
+        .layer(middleware::from_fn_with_state(needs.clone(), access::check))
         .layer(middleware::from_fn_with_state(needs, access::identify));
     Router::new()
         .nest("/v1", guarded)
+        .merge(outside)
         .route("/", get(page::show))
         .route(api::paths::HEALTHZ, get(|| async { "ok\n" }))
         .with_state(state.clone())

@@ -10,20 +10,29 @@ use axum::Router;
 use axum::handler::Handler;
 use axum::routing::{MethodFilter, on};
 
-/// A router below `/v1` and the declarations of all that is in it.
+/// A router below `/v1`, one for what lies outside, and the declarations of all that is in them.
 #[derive(Default)]
 pub(super) struct Routes {
     router: Router<Shared>,
+    outside: Router<Shared>,
     endpoints: Vec<Endpoint>,
 }
 
 impl Routes {
     /// Adds an endpoint and what answers it.
     pub(super) fn on<T: 'static>(mut self, endpoint: Endpoint, handler: impl Handler<T, Shared>) -> Self {
-        let path = endpoint.path.strip_prefix("/v1").expect("an API path");
-        self.router = self.router.route(path, on(filter(endpoint.method), handler));
+        let route = on(filter(endpoint.method), handler);
+        match endpoint.path.strip_prefix("/v1") {
+            Some(path) => self.router = self.router.route(path, route),
+            None => self.outside = self.outside.route(endpoint.path, route),
+        }
         self.endpoints.push(endpoint);
         self
+    }
+
+    /// The routes that do not lie below `/v1`.
+    pub(super) fn outside(&self) -> Router<Shared> {
+        self.outside.clone()
     }
 
     /// The routes below `/v1`, which is where the caller puts them, and their declarations.

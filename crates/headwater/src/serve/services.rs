@@ -77,6 +77,11 @@ impl Services {
         self.nbd.close_export(token.as_str());
     }
 
+    /// What has been streamed so far.
+    pub(crate) fn stats(&self) -> streaming::ServerStats {
+        self.nbd.stats()
+    }
+
     /// Tells the sessions which connections there are now.
     pub(crate) fn observe(&self, sessions: &Sessions) {
         observe_once(&self.nbd, sessions);

@@ -223,6 +223,11 @@ impl AppState {
         }
     }
 
+    /// What has been streamed so far; nothing once the stop has begun.
+    pub(super) async fn streaming_stats(&self) -> streaming::ServerStats {
+        self.services.lock().await.as_ref().map(super::services::Services::stats).unwrap_or_default()
+    }
+
     async fn close_connections(&self, token: &super::sessions::Token) {
         if let Some(services) = self.services.lock().await.as_ref() {
             services.close(token);

@@ -7,10 +7,11 @@ use super::boot_steps::BootSteps;
 use super::disks::Disks;
 use super::drafts::Drafts;
 use super::exports::Exports;
-use super::farm::{FarmError, FarmHandle, Kept};
+use super::farm::{FarmError, FarmHandle, Kept, Spool};
 use super::hooks::{self, Hooks};
 use super::identity;
 use super::jobs::Jobs;
+use super::metrics::Metrics;
 use super::replication::Replication;
 use super::services::{Behind, Services, read_loaders};
 use super::sessions::{Ledger, Sessions};
@@ -41,6 +42,8 @@ pub(crate) const API_URL_FILE: &str = "api.url";
 const ENTER_EVERY: Duration = Duration::from_secs(1);
 /// The directory in the state directory with what outlives the server of its sessions.
 const SESSIONS_DIR: &str = "sessions";
+/// The file in the state directory with records of the audit that wait for the database.
+const SPOOL_FILE: &str = "audit.spool";
 
 /// The server's state, shared by all of its tasks.
 pub(crate) type Shared = Arc<AppState>;
@@ -58,6 +61,7 @@ pub(crate) struct AppState {
     pub(super) services: Mutex<Option<Services>>,
     pub(crate) jobs: Arc<Jobs>,
     pub(crate) access: Access,
+    pub(super) metrics: Metrics,
     pub(crate) care: Care,
     pub(crate) shutdown: Shutdown,
     pub(crate) started: Instant,
@@ -78,8 +82,10 @@ pub(super) async fn start(config: Config, listeners: Listeners, shutdown: Shutdo
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&state_dir).with_context(cannot)?;
     let database::Opened { db, away } = database::open(&config).await?;
     let server = config.server.name.clone();
+    let spool = state_dir.join(SPOOL_FILE);
+    let spool = Spool::open(&spool).with_context(|| format!("{} cannot be opened", spool.display()))?;
     let kept = Kept { events: config.events.retention(), audit: config.audit.retention() };
-    let farm = FarmHandle::start(db, server.clone(), kept, shutdown.clone()).await?;
+    let farm = FarmHandle::start(db, server.clone(), kept, spool, shutdown.clone()).await?;
     let entered = enter_farm(&farm, &config).await?;
     let stores = open_stores(&config).await?;
     let hooks = Hooks::new(config.hooks.dir.clone(), Duration::from_secs(config.hooks.timeout_s.into()));
@@ -112,7 +118,8 @@ pub(super) async fn start(config: Config, listeners: Listeners, shutdown: Shutdo
         replication,
         services: Mutex::new(Some(services)),
         jobs: Arc::new(Jobs::default()),
-        access: Access::new(config.access.session()),
+        access: Access::new(&config.access),
+        metrics: Metrics::default(),
         care: Care::new(&config),
         shutdown,
         started: Instant::now(),

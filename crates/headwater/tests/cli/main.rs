@@ -4,6 +4,7 @@ mod access;
 mod audit;
 mod etcd;
 mod hooks;
+mod metrics;
 mod serve;
 mod store_care;
 mod support;

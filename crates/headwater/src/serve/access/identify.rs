@@ -6,8 +6,8 @@ use crate::serve::api_error::ApiError;
 use crate::serve::audit::Asker;
 use crate::serve::farm::now;
 use crate::serve::state::{AppState, Shared};
-use api::Least;
-use axum::extract::{ConnectInfo, Request, State};
+use api::{Least, paths};
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -25,6 +25,7 @@ pub(in crate::serve) async fn identify(
     let sent = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = sent.and_then(|value| value.strip_prefix("Bearer ")).map(|token| token.trim().to_owned());
     let caller = token.as_deref().and_then(|token| known(&state.farm.view(), token, now()));
+    let caller = caller.or_else(|| reads_metrics(&state, &request));
     let asker = match &caller {
         Some(caller) => Asker { actor: Actor::User(caller.name.clone()), token: caller.token.clone() },
         None => Asker { actor: Actor::Nobody, token: None },
@@ -39,6 +40,14 @@ pub(in crate::serve) async fn identify(
     }
     request.extensions_mut().insert(asker);
     next.run(request).await
+}
+
+/// Whoever reads `/metrics` from a network that may.
+fn reads_metrics(state: &AppState, request: &Request) -> Option<Caller> {
+    let path = request.extensions().get::<MatchedPath>()?;
+    let from = request.extensions().get::<ConnectInfo<SocketAddr>>()?.0.ip();
+    let open = path.as_str() == paths::METRICS && state.access.is_open_to(from);
+    open.then(Caller::reader_of_metrics)
 }
 
 /// Who has this token; none where it proves nothing.

@@ -3,6 +3,7 @@
 use super::limit::{Limited, LoginLimit, Wait};
 use super::password::{Hashing, MAX_BYTES, MIN_CHARACTERS, TooMany};
 use super::{Caller, secret};
+use crate::config::{AccessConfig, Network};
 use crate::serve::api_error::ApiError;
 use crate::serve::audit::{self, Asker};
 use crate::serve::farm::now;
@@ -16,7 +17,7 @@ use axum::http::StatusCode;
 use axum::{Extension, Json};
 use farm::rules::people::{self, NewToken};
 use farm::{Actor, EventKind, NewEvent, Timestamp, TokenKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -30,18 +31,25 @@ pub(crate) struct Access {
     limit: Mutex<LoginLimit>,
     strangers: Flood,
     session: Duration,
+    metrics_from: Vec<Network>,
 }
 
 impl Access {
-    /// Logins are good for this long.
-    pub(crate) fn new(session: Duration) -> Self {
+    /// As the configuration says.
+    pub(crate) fn new(config: &AccessConfig) -> Self {
+        let (session, metrics_from) = (config.session(), config.metrics_from.clone());
         let strangers = Flood::new(STRANGERS_RECORDS, Duration::from_secs(60));
-        Self { hashing: Hashing::default(), limit: Mutex::default(), strangers, session }
+        Self { hashing: Hashing::default(), limit: Mutex::default(), strangers, session, metrics_from }
     }
 
     /// Whether one more refusal of a stranger is recorded: strangers must not push out what is.
     pub(in crate::serve) fn records_stranger(&self) -> bool {
         self.strangers.admits(Instant::now())
+    }
+
+    /// Whether metrics may be read from this address without a token.
+    pub(super) fn is_open_to(&self, from: IpAddr) -> bool {
+        self.metrics_from.iter().any(|network| network.contains(from))
     }
 
     fn limit(&self) -> std::sync::MutexGuard<'_, LoginLimit> {

@@ -1,7 +1,7 @@
 //! What is written beside changes: events and the ends of jobs, in batches; and what is too old to
 //! be kept.
 
-use super::{FarmHandle, Shutdown};
+use super::{FarmHandle, Shutdown, write_through};
 use farm::{AUDIT_PREFIX, AuditId, AuditRecord, EventId, Key, NewEvent, Record, Retention};
 use farm_db::{DbError, Op};
 use std::sync::Arc;
@@ -36,8 +36,10 @@ pub(super) async fn write(handle: Arc<FarmHandle>, mut queue: mpsc::Receiver<Not
             received = queue.recv_many(&mut batch, BATCH) => if received == 0 { return },
             () = shutdown.wait(), if queue.is_empty() && shutdown.has_begun() => return,
         }
-        if let Err(error) = handle.db.txn(vec![], ops(&handle, batch)).await {
+        let batch = spool_audit(&handle, batch, When::OthersWait).await;
+        if let Err(error) = handle.db.txn(vec![], ops(&handle, &batch)).await {
             tracing::warn!(%error, "events are only in this log");
+            spool_audit(&handle, batch, When::Now).await;
         }
         // In between too: what machines in a loop can cause is bounded.
         if handle.view().events.len() > handle.kept.events.records + BATCH {
@@ -46,14 +48,38 @@ pub(super) async fn write(handle: Arc<FarmHandle>, mut queue: mpsc::Receiver<Not
     }
 }
 
+/// When records of the audit go into the spool file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    /// The database did not take them.
+    Now,
+    /// Where others wait there already, so that they arrive in their order.
+    OthersWait,
+}
+
+/// Puts the records of the audit into the spool file, and answers the rest.
+async fn spool_audit(handle: &FarmHandle, batch: Vec<Note>, when: When) -> Vec<Note> {
+    if when == When::OthersWait && handle.spool.is_empty() {
+        return batch;
+    }
+    let mut rest = Vec::with_capacity(batch.len());
+    for note in batch {
+        match note {
+            Note::Audit(id, record) => write_through::wait_for_database(handle, id, *record).await,
+            event => rest.push(event),
+        }
+    }
+    rest
+}
+
 /// A transaction names each key once: of two notes on one job the later one counts.
-fn ops(handle: &FarmHandle, batch: Vec<Note>) -> Vec<Op> {
+fn ops(handle: &FarmHandle, batch: &[Note]) -> Vec<Op> {
     let mut ops: Vec<Op> = Vec::with_capacity(batch.len());
     for note in batch {
         match note {
-            Note::Event(event) => ops.extend(handle.event_ops(vec![event])),
+            Note::Event(event) => ops.extend(handle.event_ops(vec![event.clone()])),
             Note::Audit(id, record) => {
-                let op = op(id, &record);
+                let op = op(id.clone(), record);
                 ops.retain(|before| before.key() != op.key());
                 ops.push(op);
             }
