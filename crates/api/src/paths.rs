@@ -76,6 +76,12 @@ pub const PENDING_ACCEPT: &str = "/v1/pending/{mac}/accept";
 pub const PENDING_REJECT: &str = "/v1/pending/{mac}/reject";
 /// GET: list of [`crate::ServerView`].
 pub const SERVERS: &str = "/v1/servers";
+/// DELETE: it is no member of the farm any more.
+pub const SERVER: &str = "/v1/servers/{name}";
+/// POST [`crate::InitFarm`]: a [`crate::InitialisedFarm`].
+pub const FARM_INIT: &str = "/v1/farm/init";
+/// POST [`crate::NewJoinToken`]: a [`crate::GrantedJoinToken`].
+pub const FARM_TOKENS: &str = "/v1/farm/tokens";
 /// GET: list of [`crate::StoreView`].
 pub const STORES: &str = "/v1/stores";
 /// POST [`crate::PruneStore`]: [`crate::PruneView`].

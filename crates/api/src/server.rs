@@ -15,6 +15,10 @@ pub struct ServerView {
     pub this: bool,
     /// When it joined the farm.
     pub created_ms: u64,
+    /// Where the other servers reach it; none in a farm of one.
+    pub address: Option<String>,
+    /// How often it has started since it joined.
+    pub incarnation: Option<u64>,
 }
 
 /// The answering server's share of a store.

@@ -48,7 +48,8 @@ pub fn encode(snapshot: &Snapshot) -> Vec<u8> {
 /// Errors: [`DbError::Unusable`] where they are another file's, damaged, or of a newer format.
 pub fn decode(bytes: &[u8]) -> Result<Snapshot, DbError> {
     let unusable = |why: &str| DbError::Unusable(why.to_owned());
-    let damaged = || unusable("it is damaged: its checksum is wrong\nhint: if the database can be reached, delete it");
+    let damaged =
+        || unusable("it is damaged: its checksum is wrong\nhint: if the database can be reached, delete it");
     let content = bytes.strip_prefix(MAGIC).ok_or_else(|| unusable("it is not a file of farm records"))?;
     let revision = content.first_chunk().map(|bytes| u32::from_le_bytes(*bytes)).ok_or_else(damaged)?;
     if revision != FORMAT_REVISION {

@@ -8,6 +8,7 @@ mod access;
 mod farm;
 mod kept;
 pub(crate) mod keys;
+mod mesh;
 mod nearest;
 mod network;
 mod reservation;
@@ -17,6 +18,7 @@ pub(crate) use access::AccessConfig;
 pub(crate) use farm::{Database, FarmConfig};
 pub(crate) use kept::{AuditConfig, EventsConfig};
 pub(crate) use network::Network;
+pub(crate) use mesh::MeshConfig;
 pub(crate) use reservation::ReservationConfig;
 pub(crate) use store::StoreConfig;
 
@@ -32,6 +34,7 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Config {
     pub(crate) server: ServerConfig,
     pub(crate) farm: FarmConfig,
+    pub(crate) mesh: MeshConfig,
     #[serde(rename = "store")]
     pub(crate) stores: Vec<StoreConfig>,
     pub(crate) http: HttpConfig,

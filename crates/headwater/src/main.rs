@@ -7,6 +7,7 @@ mod byte_size;
 mod cli;
 mod client;
 mod config;
+mod join_token;
 mod lab;
 mod login_file;
 mod serve;

@@ -71,6 +71,9 @@ enum Command {
     /// Sessions: who reads which version from the server
     #[command(subcommand)]
     Session(commands::session::Session),
+    /// The farm: making one of several servers
+    #[command(subcommand)]
+    Farm(commands::farm::Farm),
     /// The servers of the farm
     #[command(subcommand)]
     Server(commands::server::Server),
@@ -146,6 +149,8 @@ fn run(global: Global, command: Command) -> anyhow::Result<()> {
         Command::Pending(pending) => block_on(pending.run(&context()?)),
         Command::Replication(replication) => block_on(replication.run(&context()?)),
         Command::Session(session) => block_on(session.run(&context()?)),
+        Command::Farm(commands::farm::Farm::Join(join)) => block_on(join.run(state_dir, output)),
+        Command::Farm(farm) => block_on(farm.run(&context()?)),
         Command::Server(server) => block_on(server.run(&context()?)),
         Command::Store(commands::store::Store::Check(check)) => check.run(output),
         Command::Store(store) => block_on(store.run(&context()?)),

@@ -42,6 +42,11 @@ pub(crate) const KEYS: &[KeyDoc] = &[
     ),
     key("farm.cert", "\"/etc/headwater/etcd.crt\"", "This server's certificate for etcd, a PEM file."),
     key("farm.key", "\"/etc/headwater/etcd.key\"", "The certificate's key, a PEM file."),
+    key(
+        "mesh.listen",
+        "\"0.0.0.0:6910\"",
+        "Where the other servers of the farm connect to; nobody listens there in a farm of one.",
+    ),
     key("store.name", "\"default\"", "The store's name in the farm. Repeat [[store]] for more stores."),
     key(
         "store.path",

@@ -31,6 +31,7 @@ mod imports;
 mod jobs;
 mod listen_error;
 mod logs;
+mod membership;
 mod merges;
 mod metrics;
 mod openapi;
@@ -65,6 +66,7 @@ use shutdown::Shutdown;
 use std::time::Duration;
 
 pub(crate) use logs::LogFormat;
+pub(crate) use membership::IDENTITY_DIR;
 pub(crate) use openapi::text as openapi_text;
 pub(crate) use state::{API_URL_FILE, TOKEN_FILE};
 
@@ -89,6 +91,7 @@ async fn serve(config: Config) -> Result<()> {
     let nbd = services::bind_nbd(&config)?;
     let listeners = state::Listeners { http: listener.local_addr()?, nbd };
     let state = state::start(config, listeners, shutdown.clone()).await?;
+    membership::start(&state).await?;
     let url = state.publish_url(&listener)?;
     tracing::info!(server = %state.server, %url, "headwater serves");
     // Without systemd there is nobody to notify.

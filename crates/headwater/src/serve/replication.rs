@@ -61,13 +61,11 @@ impl Replication {
     }
 
     /// What hears and answers the other servers.
-    #[expect(dead_code, reason = "the links between servers are connected by the farm's join")]
     pub(crate) fn handler(&self) -> Arc<dyn PeerHandler> {
         self.puller.handler()
     }
 
     /// Says how the other servers are reached.
-    #[expect(dead_code, reason = "the links between servers are connected by the farm's join")]
     pub(crate) fn connect(&self, peers: Arc<dyn Peers>) {
         *self.peers.lock().expect("no holder of this lock panics") = Some(Arc::clone(&peers));
         self.puller.connect(peers);

@@ -18,7 +18,7 @@ use super::sessions::{Ledger, Sessions};
 use super::shutdown::Shutdown;
 use super::store_care::Care;
 use super::stores::Stores;
-use super::{database, gates, upkeep};
+use super::{database, gates, membership, upkeep};
 use crate::config::Config;
 use anyhow::{Context, Result};
 use boot::ipxe::KernelArg;
@@ -182,6 +182,7 @@ async fn open_stores(config: &Config) -> Result<Stores> {
 /// Writes down that this server is there; false where the database is away.
 async fn enter_farm(farm: &FarmHandle, config: &Config) -> Result<bool> {
     let entered = async {
+        membership::check(farm, config)?;
         write_setup(farm, config).await?;
         identity::make_farm_secret(farm).await?;
         anyhow::Ok(())

@@ -141,6 +141,8 @@ pub(super) fn server(server: &Server, this: &Name) -> ServerView {
         site: server.site.clone(),
         this: server.name == *this,
         created_ms: server.created.0,
+        address: server.member.as_ref().map(|member| member.address.clone()),
+        incarnation: server.member.as_ref().map(|member| member.incarnation),
     }
 }
 

@@ -3,6 +3,7 @@
 mod access;
 mod audit;
 mod etcd;
+mod farm;
 mod hooks;
 mod metrics;
 mod serve;

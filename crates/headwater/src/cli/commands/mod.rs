@@ -5,6 +5,7 @@ pub(crate) mod collection;
 pub(crate) mod config;
 pub(crate) mod device;
 pub(crate) mod events;
+pub(crate) mod farm;
 pub(crate) mod hook;
 pub(crate) mod login;
 pub(crate) mod openapi;

@@ -1,28 +1,67 @@
-//! `headwater server list`
+//! `headwater server list|show|remove`
 
 use crate::cli::Context;
-use crate::cli::output::time_of;
+use crate::cli::output::{or_dash, time_of};
+use anyhow::{Context as _, Result};
 use api::{ServerView, paths};
 use clap::Subcommand;
+use model::Name;
+use reqwest::Method;
 
 /// The servers of the farm.
 #[derive(Subcommand)]
 pub(crate) enum Server {
     /// Lists all servers
     List,
+    /// Shows a server
+    Show {
+        /// The server
+        name: Name,
+    },
+    /// Takes a server out of the farm: the others refuse it from then on
+    Remove {
+        /// The server
+        name: Name,
+    },
 }
 
 impl Server {
-    pub(crate) async fn run(self, context: &Context) -> anyhow::Result<()> {
-        let Self::List = self;
-        let servers: Vec<ServerView> = context.client.get(paths::SERVERS).await?;
-        context.output.list(&servers, &["name", "site", "since", "this"], |server| {
-            vec![
-                server.name.to_string(),
-                server.site.to_string(),
-                time_of(server.created_ms),
-                if server.this { "yes" } else { "" }.to_owned(),
-            ]
-        })
+    pub(crate) async fn run(self, context: &Context) -> Result<()> {
+        match self {
+            Self::List => list(context).await,
+            Self::Show { name } => show(context, &name).await,
+            Self::Remove { name } => {
+                context.client.act(Method::DELETE, &paths::fill(paths::SERVER, name.as_str())).await?;
+                context.output.done(&format!("server {name} is no member of the farm any more"))
+            }
+        }
     }
+}
+
+async fn list(context: &Context) -> Result<()> {
+    let servers: Vec<ServerView> = context.client.get(paths::SERVERS).await?;
+    context.output.list(&servers, &["name", "site", "since", "this", "address"], |server| {
+        vec![
+            server.name.to_string(),
+            server.site.to_string(),
+            time_of(server.created_ms),
+            if server.this { "yes" } else { "" }.to_owned(),
+            or_dash(server.address.as_ref()),
+        ]
+    })
+}
+
+async fn show(context: &Context, name: &Name) -> Result<()> {
+    let servers: Vec<ServerView> = context.client.get(paths::SERVERS).await?;
+    let server = servers.into_iter().find(|server| server.name == *name);
+    let none = || format!("there is no server {name}\nhint: `headwater server list` shows what there is");
+    context.output.one(&server.with_context(none)?, |server| {
+        vec![
+            ("name", server.name.to_string()),
+            ("site", server.site.to_string()),
+            ("since", time_of(server.created_ms)),
+            ("address", or_dash(server.address.as_ref())),
+            ("starts", or_dash(server.incarnation)),
+        ]
+    })
 }

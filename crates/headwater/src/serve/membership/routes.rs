@@ -1,0 +1,125 @@
+//! `/v1/farm/...` and taking servers out.
+
+use super::{authority, clock, identity_dir};
+use crate::join_token::JoinTokenText;
+use crate::serve::access::token_file;
+use crate::serve::api_error::ApiError;
+use crate::serve::farm::now;
+use crate::serve::routes::Routes;
+use crate::serve::state::Shared;
+use api::{Endpoint, GrantedJoinToken, InitFarm, InitialisedFarm, Least, Method, NewJoinToken, paths};
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use farm::rules::membership::{self, Joining};
+use farm::{FarmAuthority, FormatRevision, Refusal, Timestamp};
+use mesh::identity::{Authority, IdentityError, KeyRequest, Serial};
+use model::Name;
+use protocol::mesh::FarmId;
+use std::sync::Arc;
+
+/// How long a join token is good for where nobody says.
+const TOKEN_S: u64 = 3600;
+/// A farm's servers in one token: the first that answers will do.
+const MAX_ADDRESSES: usize = 4;
+
+pub(in crate::serve) fn routes(routes: Routes) -> Routes {
+    let init = Endpoint::change(
+        Method::Post,
+        paths::FARM_INIT,
+        "farm.init",
+        "Makes the farm's certificate authority, once; this server is its first member",
+    );
+    let token = Endpoint::change(
+        Method::Post,
+        paths::FARM_TOKENS,
+        "farm.token",
+        "Makes a token with which one server joins, once",
+    );
+    let remove =
+        Endpoint::change(Method::Delete, paths::SERVER, "server.remove", "Takes a server out of the farm");
+    let admin = Least::FarmAdmin;
+    routes
+        .on(init.least(admin).takes::<InitFarm>().answers::<InitialisedFarm>(201), self::init)
+        .on(token.least(admin).takes::<NewJoinToken>().answers::<GrantedJoinToken>(201), self::token)
+        .on(remove.least(admin), self::remove)
+}
+
+async fn init(
+    State(state): State<Shared>,
+    body: Result<Json<InitFarm>, JsonRejection>,
+) -> Result<(StatusCode, Json<InitialisedFarm>), ApiError> {
+    let Json(InitFarm { address }) = body?;
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).expect("the system's randomness is available");
+    let farm = FarmId(id);
+    let authority = Authority::make(farm, clock()).map_err(failed)?;
+    let (key, serial) = (KeyRequest::make(&state.server).map_err(failed)?, Serial::random());
+    let certificate = authority.sign(key.request(), &state.server, &serial, clock()).map_err(failed)?;
+    let identity = key.certified(authority.certificate(), &certificate).map_err(failed)?;
+    let record = FarmAuthority {
+        revision: FormatRevision,
+        farm: farm.to_string(),
+        certificate: authority.certificate().to_owned(),
+        key: authority.key().to_owned(),
+        created: now(),
+    };
+    let first = Joining { server: state.server.clone(), address, serial: serial.to_string() };
+    let decided = |view: &farm::FarmView, now| membership::init(view, record.clone(), first.clone(), now);
+    state.farm.decide(decided).await?;
+    identity.save(&identity_dir(&state)).map_err(failed)?;
+    super::start(&Arc::clone(&state))
+        .await
+        .map_err(|error| ApiError::from_text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error:#}")))?;
+    let fingerprint = authority.fingerprint().to_string();
+    Ok((StatusCode::CREATED, Json(InitialisedFarm { farm: farm.to_string(), fingerprint })))
+}
+
+async fn token(
+    State(state): State<Shared>,
+    body: Result<Json<NewJoinToken>, JsonRejection>,
+) -> Result<(StatusCode, Json<GrantedJoinToken>), ApiError> {
+    let Json(NewJoinToken { expires_s }) = body?;
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).expect("the system's randomness is available");
+    let secret: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let expires = Timestamp(now().0.saturating_add(expires_s.unwrap_or(TOKEN_S).saturating_mul(1000)));
+    let hash = token_file::hash(&secret);
+    state.farm.decide(|view, now| membership::new_token(view, hash.clone(), expires, now)).await?;
+    let view = state.farm.view();
+    let pinned = authority(&view).map_err(failed)?.fingerprint();
+    // This server first: it is up.
+    let mut members: Vec<_> =
+        view.servers.values().filter_map(|s| Some((&s.name, s.member.as_ref()?))).collect();
+    members.sort_by_key(|(name, _)| **name != state.server);
+    let addresses = members.iter().take(MAX_ADDRESSES).map(|(_, member)| member.address.clone()).collect();
+    let token = JoinTokenText { pinned, secret, addresses }.to_string();
+    Ok((StatusCode::CREATED, Json(GrantedJoinToken { token, expires_ms: expires.0 })))
+}
+
+async fn remove(State(state): State<Shared>, Path(name): Path<Name>) -> Result<StatusCode, ApiError> {
+    if !state.farm.view().servers.contains_key(&name) {
+        let message = format!("there is no server {name}");
+        return Err(ApiError::not_found(message, "`headwater server list` shows what there is"));
+    }
+    // In pieces: a transaction has a limit, and the record of the server goes with the first.
+    loop {
+        let mut left = false;
+        state
+            .farm
+            .decide(|view, _| {
+                let change = membership::remove(view, &name, &state.server)?;
+                left = !change.writes.is_empty();
+                Ok::<_, Refusal>(change)
+            })
+            .await?;
+        if !left {
+            return Ok(StatusCode::NO_CONTENT);
+        }
+    }
+}
+
+fn failed(error: IdentityError) -> ApiError {
+    ApiError::from_text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string())
+}

@@ -1,0 +1,58 @@
+//! Servers that become one farm: tokens, links, what one imports comes to the other, removal.
+
+use super::support::{Home, wait_for};
+use farm_db::etcd_child::EtcdCluster;
+use std::net::TcpListener;
+
+/// A home of a server with this name on the cluster, and where its peers will reach it.
+fn home_of(server: &str, cluster: &EtcdCluster) -> (Home, String) {
+    let home = Home::new();
+    // Free at this moment; the server binds it a moment later.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let endpoints: Vec<String> = cluster.endpoints().iter().map(|endpoint| format!("'{endpoint}'")).collect();
+    let farm = format!(
+        "[mesh]\nlisten = '{address}'\n[farm]\ndatabase = 'etcd'\nendpoints = [{}]\n",
+        endpoints.join(", ")
+    );
+    let config = std::fs::read_to_string(home.path("test.toml")).unwrap();
+    let config = config.replace("name = 'test'", &format!("name = '{server}'")) + &farm;
+    std::fs::write(home.path("test.toml"), config).unwrap();
+    (home, address)
+}
+
+#[test]
+fn a_server_joins_once_with_a_token_pulls_what_is_imported_and_is_refused_when_it_was_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let etcd = EtcdCluster::start(dir.path(), 1);
+    let (one, one_address) = home_of("pvs01", &etcd);
+    let first = one.start();
+    assert!(one.refused(&["farm", "token"], 3).contains("farm init"));
+    one.run(&["farm", "init", "--address", &one_address]);
+    assert!(one.refused(&["farm", "init", "--address", &one_address], 3).contains("already"));
+    let token = one.json(&["farm", "token"])["token"].as_str().unwrap().to_owned();
+
+    let (two, two_address) = home_of("pvs02", &etcd);
+    let config = two.path("test.toml").display().to_string();
+    let join = ["farm", "join", &token, "--address", &two_address, "--config", &config];
+    two.run(&join);
+    assert!(two.refused(&join, 1).contains("an identity already"));
+    let (three, three_address) = home_of("pvs03", &etcd);
+    let config = three.path("test.toml").display().to_string();
+    let again = ["farm", "join", &token, "--address", &three_address, "--config", &config];
+    assert!(three.refused(&again, 1).contains("was used by server pvs02"));
+
+    let second = two.start();
+    let connected = || two.json(&["replication", "status"])["peers"] == serde_json::json!(["pvs01"]);
+    wait_for("the link", connected);
+    one.image("in.raw", 3 << 20, 16 << 20);
+    one.run(&["vdisk", "import", "office", "in.raw"]);
+    let complete = || two.json(&["replication", "status"])["complete_versions"] == 1;
+    wait_for("the version on the other server", complete);
+    assert_eq!(one.json(&["server", "show", "pvs02"])["incarnation"], 1);
+
+    one.run(&["server", "remove", "pvs02"]);
+    wait_for("the end of the link", || !connected());
+    assert_eq!(second.stop(), Some(0));
+    assert_eq!(first.stop(), Some(0));
+    assert!(!two.serve().output().unwrap().status.success(), "it was removed");
+}
