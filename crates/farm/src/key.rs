@@ -51,6 +51,10 @@ pub enum Key {
     User(Name),
     /// An [`crate::ApiToken`].
     Token(TokenId),
+    /// The [`crate::FarmAuthority`].
+    Authority,
+    /// A [`crate::JoinToken`].
+    JoinToken(TokenId),
     /// A [`Guard`].
     Guard(Guard),
 }
@@ -97,6 +101,8 @@ impl fmt::Display for Key {
             Self::Audit(id) => write!(f, "/audit/{id}"),
             Self::Guard(Guard::VDisk(name)) => write!(f, "/guards/vdisks/{name}"),
             Self::Guard(Guard::Collection(name)) => write!(f, "/guards/collections/{name}"),
+            Self::Authority => f.write_str("/authority"),
+            Self::JoinToken(id) => write!(f, "/join-tokens/{id}"),
             Self::User(name) => write!(f, "/users/{name}"),
             Self::Token(id) => write!(f, "/tokens/{id}"),
             Self::Guard(Guard::AutoAdd) => f.write_str("/guards/auto-add"),
@@ -141,6 +147,8 @@ fn parse(text: &str) -> Option<Key> {
         ["audit", id] => Key::Audit(id.parse().ok()?),
         ["guards", "vdisks", part] => Key::Guard(Guard::VDisk(name(part)?)),
         ["guards", "collections", part] => Key::Guard(Guard::Collection(name(part)?)),
+        ["authority"] => Key::Authority,
+        ["join-tokens", id] => Key::JoinToken(id.parse().ok()?),
         ["users", part] => Key::User(name(part)?),
         ["tokens", id] => Key::Token(id.parse().ok()?),
         ["guards", "auto-add"] => Key::Guard(Guard::AutoAdd),
@@ -160,6 +168,8 @@ mod tests {
             "/admin-tokens/hw1",
             "/users/anna",
             "/tokens/0123456789",
+            "/authority",
+            "/join-tokens/0123456789",
             "/identity-secret",
             "/sites/a",
             "/servers/a",

@@ -16,6 +16,7 @@ pub mod draft;
 pub mod event;
 pub mod identity;
 pub mod key;
+pub mod membership;
 pub mod people;
 pub mod record;
 pub mod retention;
@@ -33,6 +34,7 @@ pub use draft::{CompleteCopy, Dirty, Draft, Epoch, Holder, Orphan, OrphanId, Orp
 pub use event::{Event, EventId, EventKind, NewEvent, Severity};
 pub use identity::IdentitySecret;
 pub use key::{Guard, Key};
+pub use membership::{FarmAuthority, JoinToken, Member};
 pub use people::{ApiToken, Level, Role, TokenId, TokenKind, User};
 pub use record::{FormatRevision, Record, RecordError};
 pub use retention::Retention;

@@ -7,6 +7,7 @@ pub mod device;
 pub mod draft;
 pub mod gate;
 pub mod identity;
+pub mod membership;
 pub mod orphan;
 pub mod pending;
 pub mod people;

@@ -1,5 +1,6 @@
 //! The farm itself, its sites, servers and stores.
 
+use crate::membership::Member;
 use crate::record::{FormatRevision, Record};
 use crate::timestamp::Timestamp;
 use model::Name;
@@ -40,6 +41,9 @@ pub struct Server {
     pub site: Name,
     /// When it was first seen.
     pub created: Timestamp,
+    /// How its peers reach it and know it; none where it is a farm of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<Member>,
 }
 
 /// A named set of vDisks and the servers that keep them.

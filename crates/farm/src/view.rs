@@ -6,6 +6,7 @@ use crate::draft::{CompleteCopy, Draft, Orphan, OrphanId};
 use crate::event::{Event, EventId};
 use crate::identity::IdentitySecret;
 use crate::key::{Guard, Key};
+use crate::membership::{FarmAuthority, JoinToken};
 use crate::people::{ApiToken, TokenId, User};
 use crate::record::{Record, RecordError};
 use crate::topology::{AdminToken, Farm, Server, Site, Store};
@@ -40,6 +41,10 @@ pub struct FarmView {
     pub admin_tokens: BTreeMap<Name, Stored<AdminToken>>,
     /// What devices' identities are derived from.
     pub identity_secret: Option<Stored<IdentitySecret>>,
+    /// Who signs the servers' certificates; none before `headwater farm init`.
+    pub authority: Option<Stored<FarmAuthority>>,
+    /// What servers join with.
+    pub join_tokens: BTreeMap<TokenId, Stored<JoinToken>>,
     /// The sites.
     pub sites: BTreeMap<Name, Stored<Site>>,
     /// The servers.
@@ -94,6 +99,8 @@ impl FarmView {
             Key::Farm => self.farm = Some(stored(&key, value, mod_revision)?),
             Key::AdminToken(server) => table!(admin_tokens, key, server),
             Key::IdentitySecret => self.identity_secret = Some(stored(&key, value, mod_revision)?),
+            Key::Authority => self.authority = Some(stored(&key, value, mod_revision)?),
+            Key::JoinToken(id) => table!(join_tokens, key, id),
             Key::Site(name) => table!(sites, key, name),
             Key::Server(name) => table!(servers, key, name),
             Key::Store(name) => table!(stores, key, name),
@@ -123,6 +130,8 @@ impl FarmView {
             Key::Farm => self.farm = None,
             Key::AdminToken(server) => drop(self.admin_tokens.remove(&server)),
             Key::IdentitySecret => self.identity_secret = None,
+            Key::Authority => self.authority = None,
+            Key::JoinToken(id) => drop(self.join_tokens.remove(&id)),
             Key::Site(name) => drop(self.sites.remove(&name)),
             Key::Server(name) => drop(self.servers.remove(&name)),
             Key::Store(name) => drop(self.stores.remove(&name)),

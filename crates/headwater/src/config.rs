@@ -17,8 +17,8 @@ mod store;
 pub(crate) use access::AccessConfig;
 pub(crate) use farm::{Database, FarmConfig};
 pub(crate) use kept::{AuditConfig, EventsConfig};
-pub(crate) use network::Network;
 pub(crate) use mesh::MeshConfig;
+pub(crate) use network::Network;
 pub(crate) use reservation::ReservationConfig;
 pub(crate) use store::StoreConfig;
 

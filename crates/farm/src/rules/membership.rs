@@ -4,6 +4,7 @@
 mod tests;
 
 use crate::change::{Change, Refusal, RefusalKind};
+use crate::draft::Draft;
 use crate::key::Key;
 use crate::membership::{FarmAuthority, JoinToken, Member};
 use crate::record::FormatRevision;
@@ -39,7 +40,11 @@ pub fn init(
 ) -> Result<Change, Refusal> {
     if view.authority.is_some() {
         let hint = "`headwater farm token` makes a token with which another server joins";
-        return Err(Refusal::new(RefusalKind::Exists, "the farm has its certificate authority already", hint));
+        return Err(Refusal::new(
+            RefusalKind::Exists,
+            "the farm has its certificate authority already",
+            hint,
+        ));
     }
     let mut change = Change::default();
     change.absent(Key::Authority);
@@ -97,12 +102,7 @@ pub fn renewed(view: &FarmView, server: &Name, serial: String) -> Result<Change,
 /// `incarnation` is what its state directory says after this start was counted there. One that is
 /// not above the recorded one was counted by somebody else: the directory was restored from an
 /// older copy, or another machine runs with a copy of it.
-pub fn started(
-    view: &FarmView,
-    server: &Name,
-    incarnation: u64,
-    address: String,
-) -> Result<Change, Refusal> {
+pub fn started(view: &FarmView, server: &Name, incarnation: u64, address: String) -> Result<Change, Refusal> {
     let (seen, member) = member(view, server)?;
     if incarnation <= member.incarnation {
         let message = format!(
@@ -128,6 +128,13 @@ pub fn remove(view: &FarmView, server: &Name, asked: &Name) -> Result<Change, Re
     if let Some(draft) = draft {
         let message = format!("a device writes to {} {} through {server}", draft.vdisk, draft.number.0);
         let hint = "shut the device down; or take the draft over on another server first";
+        return Err(Refusal::new(RefusalKind::InUse, message, hint));
+    }
+    let dirty = |draft: &&Stored<Draft>| draft.dirty.as_ref().is_some_and(|dirty| dirty.server == *server);
+    if let Some(draft) = view.drafts.values().find(dirty) {
+        let message = format!("only {server} has the last writes of {} {}", draft.vdisk, draft.number.0);
+        let hint =
+            "start it so that it saves them; or discard the version's draft: `headwater version discard`";
         return Err(Refusal::new(RefusalKind::InUse, message, hint));
     }
     let mut change = Change::default();
@@ -163,7 +170,9 @@ fn valid_token<'a>(view: &'a FarmView, hash: &str, now: Timestamp) -> Result<&'a
     let hint = "`headwater farm token` on a server of the farm makes a new one";
     let refused = |why: &str| Refusal::new(RefusalKind::NotAllowed, why, hint);
     let token = JoinToken::id_of(hash).and_then(|id| view.join_tokens.get(&id));
-    let token = token.filter(|token| token.hash == hash).ok_or_else(|| refused("the farm does not know this token"))?;
+    let token = token
+        .filter(|token| token.hash == hash)
+        .ok_or_else(|| refused("the farm does not know this token"))?;
     match &token.used {
         Some(by) => Err(refused(&format!("the token was used by server {by}"))),
         None if token.expires <= now => Err(refused("the token has expired")),

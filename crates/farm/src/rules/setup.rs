@@ -39,7 +39,7 @@ pub fn server_starts(view: &FarmView, starts: ServerStarts, now: Timestamp) -> C
     if !view.servers.contains_key(&starts.server) {
         let (name, site) = (starts.server.clone(), default);
         change.absent(Key::Server(name.clone()));
-        change.put(Key::Server(name.clone()), &Server { revision, name, site, created: now });
+        change.put(Key::Server(name.clone()), &Server { revision, name, site, created: now, member: None });
     }
     for (name, path) in starts.stores {
         place_store(view, &mut change, name, &starts.server, path);
