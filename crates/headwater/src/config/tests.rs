@@ -37,6 +37,8 @@ fn every_key_of_the_structs_is_documented() {
     config.dhcp.reservations = vec![reservation(1, 20)];
     config.tftp.enabled = Some(true);
     config.boot.agent = Some("/a".into());
+    (config.farm.ca, config.farm.cert, config.farm.key) =
+        (Some("/a".into()), Some("/c".into()), Some("/k".into()));
     let table = toml::Table::try_from(&config).unwrap();
     assert_eq!(keys::first_unknown(&table), None);
     for known in keys::KEYS {

@@ -41,7 +41,7 @@ fn without_etcd_production_goes_on_also_after_a_restart_and_changes_are_refused_
     home.run(&["version", "seal", "office", "2"]);
     let booted = boots(&server);
     assert!(
-        booted.contains("no kernel found"),
+        booted.contains("cannot boot from vDisk office"),
         "it was looked for in the version that the device boots: {booted}"
     );
     let (devices, drafts) = (home.json(&["device", "list"]), home.files_in_store("drafts"));

@@ -42,16 +42,18 @@ fn a_server_joins_once_with_a_token_pulls_what_is_imported_and_is_refused_when_i
     assert!(three.refused(&again, 1).contains("was used by server pvs02"));
 
     let second = two.start();
-    let connected = || two.json(&["replication", "status"])["peers"] == serde_json::json!(["pvs01"]);
+    let connected = || two.json(&["replication", "status"])[0]["peers"] == serde_json::json!(["pvs01"]);
     wait_for("the link", connected);
     one.image("in.raw", 3 << 20, 16 << 20);
     one.run(&["vdisk", "import", "office", "in.raw"]);
-    let complete = || two.json(&["replication", "status"])["complete_versions"] == 1;
+    let complete = || two.json(&["replication", "status"])[0]["complete_versions"] == 1;
     wait_for("the version on the other server", complete);
     assert_eq!(one.json(&["server", "show", "pvs02"])["incarnation"], 1);
 
     one.run(&["server", "remove", "pvs02"]);
-    wait_for("the end of the link", || !connected());
+    let peers = || one.json(&["replication", "status"])[0]["peers"].clone();
+    wait_for("the end of the link", || peers() == serde_json::json!([]));
+    assert!(two.refused(&["replication", "status"], 3).contains("token"), "its tokens went with it");
     assert_eq!(second.stop(), Some(0));
     assert_eq!(first.stop(), Some(0));
     assert!(!two.serve().output().unwrap().status.success(), "it was removed");

@@ -71,6 +71,7 @@ fn linux_image(home: &Home) {
         ("etc/machine-id", "0123456789abcdef0123456789abcdef\n"),
         ("etc/ssh/ssh_host_ed25519_key", "PRIVATE KEY"),
         ("etc/ssh/sshd_config", "PermitRootLogin no"),
+        ("usr/lib/os-release", "ID=debian"),
     ] {
         std::fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
         std::fs::write(root.join(path), content).unwrap();
