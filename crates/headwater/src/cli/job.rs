@@ -7,7 +7,9 @@ use anyhow::Result;
 use api::{JobKind, JobState, JobView, paths};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use reqwest::Method;
+use std::future::Future;
 use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How often the server is asked.
 const ASK_EVERY: Duration = Duration::from_millis(200);
@@ -59,10 +61,16 @@ impl Bar {
     }
 }
 
-/// Follows a job to its end. Its failure is ours; Ctrl-C cancels it.
-pub(crate) async fn follow(context: &Context, job: JobView) -> Result<()> {
+/// Starts a job by `request` and follows it to its end. Its failure is ours; Ctrl-C cancels it,
+/// also one that comes before the server has answered.
+pub(crate) async fn follow(
+    context: &Context,
+    request: impl Future<Output = Result<JobView, ClientError>>,
+) -> Result<()> {
+    let interrupts = signal(SignalKind::interrupt())?;
+    let job = request.await?;
     let bar = Bar::new(context.output, job.total_bytes);
-    let ended = follow_with(context, job, &bar).await;
+    let ended = follow_with(context, job, &bar, interrupts).await;
     bar.finish();
     let job = ended?;
     let what = what(&job);
@@ -76,14 +84,19 @@ pub(crate) async fn follow(context: &Context, job: JobView) -> Result<()> {
     }
 }
 
-async fn follow_with(context: &Context, mut job: JobView, bar: &Bar) -> Result<JobView> {
+async fn follow_with(
+    context: &Context,
+    mut job: JobView,
+    bar: &Bar,
+    mut interrupts: Signal,
+) -> Result<JobView> {
     let path = paths::fill(paths::JOB, job.id);
     let mut cancelled = false;
     while !job.state.is_final() {
         bar.show(&job);
         tokio::select! {
             () = tokio::time::sleep(ASK_EVERY) => (),
-            _ = tokio::signal::ctrl_c() => {
+            _ = interrupts.recv() => {
                 let again = std::mem::replace(&mut cancelled, true);
                 if again {
                     return Err(Stopped(format!("the server still undoes the {}", what(&job))).into());

@@ -14,6 +14,7 @@ mod show;
 use crate::cli::Context;
 use crate::cli::job::follow;
 use crate::cli::output::print;
+use crate::client::ClientError;
 use api::{Changed, DryRun, JobView, PatchVersion, VDiskView, VersionView, paths};
 use clap::{Args, Subcommand};
 use model::Name;
@@ -101,8 +102,12 @@ impl Which {
     }
 
     /// Does something that takes a while, then shows the version.
-    async fn follow(&self, context: &Context, job: JobView) -> anyhow::Result<()> {
-        follow(context, job).await?;
+    async fn follow(
+        &self,
+        context: &Context,
+        request: impl Future<Output = Result<JobView, ClientError>>,
+    ) -> anyhow::Result<()> {
+        follow(context, request).await?;
         show::show(context, &self.read(context).await?)
     }
 }
@@ -115,8 +120,7 @@ impl Version {
             Self::List { vdisk } => show::list(context, &vdisk).await,
             Self::Show(which) => show::show(context, &which.read(context).await?),
             Self::Checkpoint(which) => {
-                let job = client.post(&which.path(paths::VERSION_CHECKPOINT), &()).await?;
-                which.follow(context, job).await
+                which.follow(context, client.post(&which.path(paths::VERSION_CHECKPOINT), &())).await
             }
             Self::Seal(seal) => seal.run(context).await,
             Self::Promote(promote) => promote.run(context).await,

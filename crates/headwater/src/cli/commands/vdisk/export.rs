@@ -4,7 +4,7 @@ use super::Format;
 use crate::cli::Context;
 use crate::cli::job::follow;
 use anyhow::{Context as _, Result};
-use api::{ExportVDisk, JobView, paths};
+use api::{ExportVDisk, paths};
 use clap::Args;
 use model::Name;
 use std::path::{Path, PathBuf};
@@ -33,8 +33,7 @@ impl Export {
         let format = self.format.unwrap_or_else(by_name).into();
         let request = ExportVDisk { path: absolute(&self.file)?, format, version: self.version };
         let path = paths::fill(paths::VDISK_EXPORT, &self.name);
-        let job: JobView = context.client.post(&path, &request).await?;
-        follow(context, job).await?;
+        follow(context, context.client.post(&path, &request)).await?;
         context.output.done(&format!("vDisk {} is in {}", self.name, request.path.display()))
     }
 }

@@ -57,8 +57,7 @@ impl Import {
         let path = absolute(&self.file)?;
         let Self { name, format, store, comment, .. } = self;
         let request = ImportVDisk { name, path, format: format.map(Into::into), store, comment };
-        let job: JobView = context.client.post(paths::VDISKS, &request).await?;
-        follow(context, job).await
+        follow(context, context.client.post(paths::VDISKS, &request)).await
     }
 
     /// Sends standard input.

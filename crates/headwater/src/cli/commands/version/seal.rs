@@ -22,7 +22,6 @@ pub(crate) struct Seal {
 impl Seal {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<()> {
         let (which, body) = (self.which, SealVersion { hooks: self.hooks, no_hooks: self.no_hooks });
-        let job = context.client.post(&which.path(paths::VERSION_SEAL), &body).await?;
-        which.follow(context, job).await
+        which.follow(context, context.client.post(&which.path(paths::VERSION_SEAL), &body)).await
     }
 }
