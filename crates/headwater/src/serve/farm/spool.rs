@@ -13,6 +13,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const HEADER: &str = "headwater audit spool, revision 1\n";
 const CHECKSUM_CONTEXT: &str = "headwater 2026-11 audit spool v1";
@@ -24,6 +25,8 @@ const MAX_BYTES: u64 = 32 << 20;
 /// The file.
 pub(crate) struct Spool {
     file: Mutex<File>,
+    /// Whether the file has records: to be asked without waiting for who writes to it.
+    waiting: AtomicBool,
 }
 
 /// Why a record is not in the file.
@@ -38,16 +41,18 @@ pub(crate) enum SpoolError {
 }
 
 impl Spool {
-    /// Opens or makes the file, for its owner alone.
+    /// Opens or makes the file, for its owner alone; it is in its directory for good.
     pub(crate) fn open(path: &Path) -> std::io::Result<Self> {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        Ok(Self { file: Mutex::new(file) })
+        File::open(path.parent().expect("a file in a directory"))?.sync_all()?;
+        let waiting = AtomicBool::new(file.metadata()?.len() > HEADER.len() as u64);
+        Ok(Self { file: Mutex::new(file), waiting })
     }
 
     /// Whether records wait.
     pub(super) fn is_empty(&self) -> bool {
-        self.lock().metadata().is_ok_and(|file| file.len() <= HEADER.len() as u64)
+        !self.waiting.load(Ordering::Acquire)
     }
 
     /// Appends a record; it is durable when this answers.
@@ -65,6 +70,7 @@ impl Spool {
         if end + line.len() as u64 > MAX_BYTES {
             return Err(SpoolError::Full);
         }
+        self.waiting.store(true, Ordering::Release);
         file.write_all(line.as_bytes())?;
         Ok(file.sync_data()?)
     }
@@ -90,6 +96,7 @@ impl Spool {
         }
         file.set_len(0)?;
         file.sync_data()?;
+        self.waiting.store(false, Ordering::Release);
         Ok(true)
     }
 

@@ -80,7 +80,8 @@ async fn write_through(db: &dyn FarmDb, spool: &Arc<Spool>) -> anyhow::Result<us
         db.txn(vec![], ops).await?;
     }
     // What came meanwhile is written next time, with the rest once more, which changes nothing.
-    spool.clear(length)?;
+    let spool = Arc::clone(spool);
+    tokio::task::spawn_blocking(move || spool.clear(length)).await??;
     Ok(written)
 }
 

@@ -99,7 +99,11 @@ async fn token(
 }
 
 async fn remove(State(state): State<Shared>, Path(name): Path<Name>) -> Result<StatusCode, ApiError> {
-    if !state.farm.view().servers.contains_key(&name) {
+    // One whose removal was interrupted has no record any more, but copies that others rely on.
+    let is_known = |view: &farm::FarmView| {
+        view.servers.contains_key(&name) || view.copies.keys().any(|(_, of)| *of == name)
+    };
+    if !is_known(&state.farm.view()) {
         let message = format!("there is no server {name}");
         return Err(ApiError::not_found(message, "`headwater server list` shows what there is"));
     }
