@@ -4,8 +4,10 @@
 //! line; it exits non-zero where the bar is missed.
 
 pub mod child;
+pub mod first_read;
 pub mod import_kill;
 pub mod nbd;
+pub mod real_farm;
 pub mod real_image;
 pub mod real_server;
 pub mod rest;

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// How long a start may take before it counts as hung.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The configuration's name in the directory.
+const CONFIG_FILE: &str = "server.toml";
 
 /// A server that can be killed and started again on the same directory.
 #[derive(Debug)]
@@ -26,13 +28,19 @@ pub struct Server {
 impl Server {
     /// A server that is not started yet; `directory` is made anew.
     pub fn new(program: &Path, directory: &Path) -> Result<Self> {
+        Self::named("kill", "", program, directory)
+    }
+
+    /// The same with a name, and more lines of configuration.
+    pub fn named(name: &str, more: &str, program: &Path, directory: &Path) -> Result<Self> {
         if directory.exists() {
             fs::remove_dir_all(directory)?;
         }
         fs::create_dir_all(directory)?;
-        let config =
-            "[server]\nname = 'kill'\n[http]\nlisten = '127.0.0.1:0'\n[nbd]\nlisten = '127.0.0.1:0'\n";
-        fs::write(directory.join("kill.toml"), config)?;
+        let config = format!(
+            "[server]\nname = '{name}'\n[http]\nlisten = '127.0.0.1:0'\n[nbd]\nlisten = '127.0.0.1:0'\n{more}"
+        );
+        fs::write(directory.join(CONFIG_FILE), config)?;
         let program = program.canonicalize().with_context(|| {
             format!("{} is not there\nhint: cargo build --package headwater", program.display())
         })?;
@@ -46,7 +54,7 @@ impl Server {
         let _ = fs::remove_file(&url);
         let log = fs::File::options().create(true).append(true).open(self.directory.join("log"))?;
         let mut command = Command::new(&self.program);
-        command.arg("serve").arg("--config").arg(self.directory.join("kill.toml"));
+        command.arg("serve").arg("--config").arg(self.config());
         command.arg("--state-dir").arg(self.directory.join("state"));
         command.env_remove("HEADWATER_URL").env_remove("HEADWATER_TOKEN");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
@@ -107,6 +115,16 @@ impl Server {
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "headwater {} failed: {}", words.join(" "), said.trim());
         Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// Its directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Its configuration file.
+    pub fn config(&self) -> PathBuf {
+        self.directory.join(CONFIG_FILE)
     }
 
     /// Its state directory.

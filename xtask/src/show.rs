@@ -97,6 +97,11 @@ pub(crate) const CLAIMS: &[Claim] = &[
         "the trap with plain files: the newer time wins, and a day of maintenance is nowhere",
         Means::Example { package: "headwater-sim" },
     ),
+    claim(
+        "lazy-first-read",
+        "a version is read on another server within a second of its import or promotion, whatever its size",
+        Means::BenchOfServer,
+    ),
 ];
 
 const fn claim(name: &'static str, about: &'static str, means: Means) -> Claim {

@@ -7,6 +7,10 @@ use model::{ChunkIndex, Root};
 
 /// Brings chunks into the store of a version that is here in part.
 pub trait ChunkSource: Send + Sync {
+    /// Waits until the version can be opened in its store here, however little of it has come, or
+    /// there is no hope of it.
+    fn open(&self, root: Root) -> Result<(), FetchError>;
+
     /// Waits until the chunks are stored here and can be read, or there is no hope of it: the
     /// source has a patience of its own, which its documentation states. Several threads may wait
     /// for the same chunks.
@@ -24,6 +28,12 @@ pub enum FetchError {
     NoSource {
         /// The first of them.
         chunk: u32,
+        /// How long was waited, in seconds.
+        waited_s: u64,
+    },
+    /// No server that has the version could be reached in time.
+    #[error("no server that has the version could be reached for {waited_s} s")]
+    NoManifest {
         /// How long was waited, in seconds.
         waited_s: u64,
     },

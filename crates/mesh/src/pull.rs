@@ -122,6 +122,12 @@ pub enum FetchError {
         /// How long was waited.
         waited_s: u64,
     },
+    /// No peer that has the version could be reached.
+    #[error("no server that has the version could be reached for {waited_s} s")]
+    NoManifest {
+        /// How long was waited.
+        waited_s: u64,
+    },
     /// The store is full.
     #[error("the store has no room for chunk {0}")]
     NoRoom(u32),
@@ -153,6 +159,8 @@ struct State {
     stopped: bool,
     wanted: BTreeMap<Root, Wanted>,
     coming: BTreeMap<Root, Coming>,
+    /// Of these the manifest is being fetched.
+    opening: BTreeSet<Root>,
     plan: Plan,
     /// Asked for by devices now.
     on_demand: BTreeSet<(Root, u32)>,
@@ -228,6 +236,12 @@ impl Puller {
         let state = self.shared.state();
         let lacking = state.wanted.iter().filter(|(root, wanted)| !wanted.store.has_whole(root));
         lacking.map(|(root, _)| backlog(&state, *root)).collect()
+    }
+
+    /// Waits, 5 s at most, until a version that this server must have can be opened in its store:
+    /// until its manifest is here.
+    pub fn open(&self, root: Root) -> Result<(), FetchError> {
+        self.shared.open_on_demand(root)
     }
 
     /// Waits until the chunks are here and can be read; asks the least busy peer that has them.

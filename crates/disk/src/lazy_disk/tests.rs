@@ -17,6 +17,11 @@ struct OtherStore {
 }
 
 impl ChunkSource for OtherStore {
+    fn open(&self, root: Root) -> Result<(), FetchError> {
+        assert_eq!(root, self.from.root());
+        Ok(())
+    }
+
     fn fetch(&self, _: Root, chunks: &[ChunkIndex]) -> Result<(), FetchError> {
         if *self.gone.lock().unwrap() {
             return Err(FetchError::NoSource { chunk: chunks[0].0, waited_s: 0 });

@@ -173,6 +173,17 @@ impl BootService {
         opened.await.expect("opening does not panic")
     }
 
+    /// The same for a session of the last run: what is not here at all ends it.
+    pub(crate) async fn open_disk_here(
+        &self,
+        store: &Name,
+        root: Root,
+    ) -> Result<Arc<dyn BlockIo>, DiskError> {
+        let (disks, store) = (Arc::clone(&self.disks), store.clone());
+        let opened = tokio::task::spawn_blocking(move || disks.open_here(&store, root));
+        opened.await.expect("opening does not panic")
+    }
+
     /// The boot files of a root, extracted from the image on a thread that may wait.
     pub(crate) async fn bootable(&self, store: &Name, root: Root) -> Result<Bootable, BootableError> {
         let (disks, files, store) = (Arc::clone(&self.disks), Arc::clone(&self.files), store.clone());

@@ -1,7 +1,7 @@
 //! The versions that are open here: every session of a root shares one disk.
 
 use super::replication::FetchedImage;
-use disk::{BlockIo, ChunkSource, LazyDisk, MappedCache, VersionDisk};
+use disk::{BlockIo, ChunkSource, FetchError, LazyDisk, MappedCache, VersionDisk};
 use image::ImageReader;
 use model::{Name, Root};
 use std::collections::{BTreeMap, HashMap};
@@ -33,6 +33,18 @@ pub(crate) enum DiskError {
         /// The store's reason.
         source: VersionError,
     },
+    /// The store has nothing of it, and it does not come.
+    #[error(
+        "store {store} has nothing of root {root}: {source}\nhint: `headwater replication backlog` says why it does not come; another server may serve it"
+    )]
+    Absent {
+        /// The store.
+        store: Name,
+        /// The root's first digits.
+        root: String,
+        /// Why it does not come.
+        source: FetchError,
+    },
     /// Its files cannot be mapped.
     #[error("root {root} cannot be opened: {source}")]
     Open {
@@ -54,8 +66,19 @@ impl Disks {
         Self { stores, cache, source, open: Mutex::default() }
     }
 
-    /// The version with `root`, as the store holds it.
+    /// The version with `root`, as the store holds it; waits for its manifest where a peer has it.
     pub(crate) fn version(&self, store: &Name, root: Root) -> Result<Arc<StoredVersion>, DiskError> {
+        match self.version_here(store, root) {
+            Err(DiskError::Version { source: VersionError::Missing(_), .. }) => {
+                let absent = |source| DiskError::Absent { store: store.clone(), root: root.short(), source };
+                self.source.open(root).map_err(absent)?;
+                self.version_here(store, root)
+            }
+            found => found,
+        }
+    }
+
+    fn version_here(&self, store: &Name, root: Root) -> Result<Arc<StoredVersion>, DiskError> {
         let share = self.stores.get(store).ok_or_else(|| DiskError::NoStore(store.clone()))?;
         let unreadable = |source| DiskError::Version { store: store.clone(), root: root.short(), source };
         share.version(&root).map_err(unreadable)
@@ -66,14 +89,23 @@ impl Disks {
         Ok(Arc::new(FetchedImage::new(self.version(store, root)?, Arc::clone(&self.source))))
     }
 
-    /// A disk with the content of `root`; may read a manifest, so it may block for a moment.
+    /// A disk with the content of `root`; reads its manifest, or waits for it.
     pub(crate) fn open(&self, store: &Name, root: Root) -> Result<Arc<dyn BlockIo>, DiskError> {
+        self.disk_of(self.version(store, root)?)
+    }
+
+    /// The same for a version that is here, in part at least: waits for nobody.
+    pub(crate) fn open_here(&self, store: &Name, root: Root) -> Result<Arc<dyn BlockIo>, DiskError> {
+        self.disk_of(self.version_here(store, root)?)
+    }
+
+    fn disk_of(&self, version: Arc<StoredVersion>) -> Result<Arc<dyn BlockIo>, DiskError> {
+        let root = version.root();
         let mut open = self.open.lock().expect("no holder of this lock panics");
         if let Some(disk) = open.get(&root).and_then(Weak::upgrade) {
             return Ok(disk);
         }
         open.retain(|_, disk| disk.strong_count() > 0);
-        let version = self.version(store, root)?;
         let unopened = |source| DiskError::Open { root: root.short(), source };
         let is_complete = version.is_complete();
         let near = VersionDisk::open(version, &self.cache).map_err(unopened)?;

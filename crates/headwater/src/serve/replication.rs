@@ -83,7 +83,10 @@ impl Replication {
     }
 }
 
-/// Follows the records: wants what they name, claims and reports what has come.
+/// Follows the records: wants what they name, claims and reports what has come, deletes what they
+/// do not name any more.
+///
+/// Three loops, so that a new version is wanted at once, whatever the others wait for.
 pub(super) async fn run(
     replication: Arc<Replication>,
     stores: Stores,
@@ -91,21 +94,49 @@ pub(super) async fn run(
     shutdown: Shutdown,
 ) {
     let taken = replication.completed.lock().expect("no holder of this lock panics").take();
-    let mut completed = taken.expect("it is run once");
+    let completed = taken.expect("it is run once");
+    tokio::select! {
+        () = want(&replication, &stores, &farm) => (),
+        () = claim_all(&stores, &farm, completed) => (),
+        () = let_go(&stores, &farm) => (),
+        () = shutdown.wait() => (),
+    }
+}
+
+async fn want(replication: &Arc<Replication>, stores: &Stores, farm: &Arc<FarmHandle>) {
     let mut changes = farm.changes();
     loop {
-        let (pulling, shares, view) = (Arc::clone(&replication), stores.clone(), farm.view());
+        changes.mark_unchanged();
+        let (pulling, shares, view) = (Arc::clone(replication), stores.clone(), farm.view());
         let server = farm.server().clone();
         let told = tokio::task::spawn_blocking(move || {
-            let wanted = wanted::wanted(&view, &shares, &server);
-            wanted::let_go(&shares, &wanted);
-            pulling.puller.want(wanted);
+            pulling.puller.want(wanted::wanted(&view, &shares, &server));
         });
         told.await.expect("saying what is wanted does not panic");
-        tokio::select! {
-            changed = changes.changed() => if changed.is_err() { return },
-            Some(root) = completed.recv() => claim(&stores, &farm, root).await,
-            () = shutdown.wait() => return,
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn claim_all(stores: &Stores, farm: &FarmHandle, mut completed: UnboundedReceiver<Root>) {
+    while let Some(root) = completed.recv().await {
+        claim(stores, farm, root).await;
+    }
+}
+
+/// What was wanted a moment ago and is again begins anew.
+async fn let_go(stores: &Stores, farm: &Arc<FarmHandle>) {
+    let mut changes = farm.changes();
+    loop {
+        changes.mark_unchanged();
+        let (shares, view, server) = (stores.clone(), farm.view(), farm.server().clone());
+        let gone = tokio::task::spawn_blocking(move || {
+            wanted::let_go(&shares, &wanted::wanted(&view, &shares, &server));
+        });
+        gone.await.expect("deleting answers with an error");
+        if changes.changed().await.is_err() {
+            return;
         }
     }
 }
@@ -129,15 +160,24 @@ async fn claim(stores: &Stores, farm: &FarmHandle, root: Root) {
 struct PeerChunks(Arc<Puller>);
 
 impl ChunkSource for PeerChunks {
+    fn open(&self, root: Root) -> Result<(), FetchError> {
+        self.0.open(root).map_err(fetch_error)
+    }
+
     fn fetch(&self, root: Root, chunks: &[ChunkIndex]) -> Result<(), FetchError> {
-        self.0.fetch(root, chunks).map_err(|error| match error {
-            mesh::FetchError::NoSource { chunk, waited_s } => FetchError::NoSource { chunk, waited_s },
-            mesh::FetchError::NoRoom(chunk) => FetchError::NoRoom { chunk },
-            mesh::FetchError::Failed(reason) => FetchError::Failed(reason),
-        })
+        self.0.fetch(root, chunks).map_err(fetch_error)
     }
 
     fn expect(&self, root: Root, chunks: &[ChunkIndex]) {
         self.0.expect(root, chunks);
+    }
+}
+
+fn fetch_error(error: mesh::FetchError) -> FetchError {
+    match error {
+        mesh::FetchError::NoSource { chunk, waited_s } => FetchError::NoSource { chunk, waited_s },
+        mesh::FetchError::NoManifest { waited_s } => FetchError::NoManifest { waited_s },
+        mesh::FetchError::NoRoom(chunk) => FetchError::NoRoom { chunk },
+        mesh::FetchError::Failed(reason) => FetchError::Failed(reason),
     }
 }

@@ -34,7 +34,7 @@ impl BootService {
         let (vdisk, version, root, mode) = record.bound_to();
         let opened = match mode {
             SessionMode::Shared => {
-                let opened = self.open_disk(record.store(), root).await;
+                let opened = self.open_disk_here(record.store(), root).await;
                 opened.map(Some).map_err(|error| error.to_string())
             }
             SessionMode::Draft { epoch: Some(epoch) } => {

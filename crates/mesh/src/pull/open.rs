@@ -1,15 +1,16 @@
 //! Manifests: the first thing that comes of a version; from then on it can be read.
 //!
 //! One thread, one version after the other; a version that nobody has, or that fails, is tried
-//! again later and holds up no other one.
+//! again later and holds up no other one. Who waits for a version ([`Shared::open_on_demand`]) opens
+//! it on its own thread.
 
-use super::{Coming, Shared};
+use super::{Coming, FetchError, Shared, State, Wanted};
 use crate::peers::Peers;
 use bytes::Bytes;
 use model::{Manifest, Name, Page, PageHash, Root};
 use protocol::mesh::{Class, MAX_NAMED, Request, Response};
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 use store::{ReceiveError, Receiving};
 
@@ -17,6 +18,9 @@ use store::{ReceiveError, Receiving};
 const AGAIN: Duration = Duration::from_secs(1);
 /// How often it is looked whether there is anything to do.
 const LOOK: Duration = Duration::from_millis(200);
+/// How long who needs a version waits until it can be opened: a device that is refused here asks
+/// the next server, so less than the patience of a loader, by eye.
+const OPEN_PATIENCE: Duration = Duration::from_secs(5);
 /// The longest manifest that is taken, in bytes: of a disk of 64 TiB.
 const MAX_MANIFEST: usize = 33 << 20;
 
@@ -28,28 +32,71 @@ pub(super) fn run(shared: &Arc<Shared>) {
         if state.stopped {
             return;
         }
-        let lacking = state.wanted.iter().filter(|(root, _)| !state.coming.contains_key(root));
-        let next = lacking.filter(|(root, _)| !failed.contains_key(root)).find(|(root, wanted)| {
-            !wanted.store.has_whole(root)
-                && (wanted.store.receiving().contains(root) || !state.plan.sources(root).is_empty())
-        });
-        let Some((root, wanted)) = next.map(|(root, wanted)| (*root, wanted.clone())) else {
+        let tried = state.wanted.iter().filter(|(root, _)| !failed.contains_key(root));
+        let next = tried.map(|(root, _)| *root).find_map(|root| Some((root, to_open(&state, root)?)));
+        let Some((root, wanted)) = next else {
             drop(shared.wait(state, LOOK));
             continue;
         };
-        drop(state);
-        match shared.open(root, &wanted) {
-            Ok(receiving) => shared.begin(receiving),
-            Err(reason) => {
-                tracing::warn!(%root, reason, "a version cannot be begun");
-                failed.insert(root, Instant::now());
-            }
+        if let Err(reason) = shared.open_and_begin(state, root, &wanted) {
+            tracing::warn!(%root, reason, "a version cannot be begun");
+            failed.insert(root, Instant::now());
         }
     }
 }
 
+/// A version that is wanted, not begun, and can be begun now.
+fn to_open(state: &State, root: Root) -> Option<Wanted> {
+    let wanted = state.wanted.get(&root)?;
+    let is_free = !state.coming.contains_key(&root) && !state.opening.contains(&root);
+    let can_come = || wanted.store.receiving().contains(&root) || !state.plan.sources(&root).is_empty();
+    (is_free && !wanted.store.has_whole(&root) && can_come()).then(|| wanted.clone())
+}
+
 impl Shared {
-    fn open(&self, root: Root, wanted: &super::Wanted) -> Result<Arc<Receiving>, String> {
+    /// See [`super::Puller::open`].
+    pub(super) fn open_on_demand(self: &Arc<Self>, root: Root) -> Result<(), FetchError> {
+        let began = Instant::now();
+        loop {
+            let state = self.state();
+            let whole = state.wanted.get(&root).is_some_and(|wanted| wanted.store.has_whole(&root));
+            if whole || state.coming.contains_key(&root) {
+                return Ok(());
+            }
+            let waited = began.elapsed();
+            if waited >= OPEN_PATIENCE {
+                return Err(FetchError::NoManifest { waited_s: waited.as_secs() });
+            }
+            // Not wanted: the records that name it may be read at this moment.
+            match to_open(&state, root) {
+                Some(wanted) => match self.open_and_begin(state, root, &wanted) {
+                    Ok(()) => return Ok(()),
+                    Err(reason) => {
+                        tracing::warn!(%root, reason, "a version that is waited for cannot be begun");
+                        drop(self.wait(self.state(), LOOK));
+                    }
+                },
+                None => drop(self.wait(state, LOOK)),
+            }
+        }
+    }
+
+    /// Opens a version that nobody else opens; `state` is where that was looked up.
+    fn open_and_begin(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State>,
+        root: Root,
+        wanted: &Wanted,
+    ) -> Result<(), String> {
+        state.opening.insert(root);
+        drop(state);
+        let opened = self.open(root, wanted).map(|receiving| self.begin(receiving));
+        self.state().opening.remove(&root);
+        self.changed.notify_all();
+        opened
+    }
+
+    fn open(&self, root: Root, wanted: &Wanted) -> Result<Arc<Receiving>, String> {
         let options = self.receive_options();
         let text = |error: ReceiveError| error.to_string();
         if let Some(receiving) = wanted.store.resume_receive(&root, options).map_err(text)? {

@@ -1,0 +1,87 @@
+//! Several real servers on one etcd, each in a directory of its own, joined as an admin joins them.
+//!
+//! They reach each other over the loopback interface: no link has a limit or a delay.
+
+use crate::real_server::Server;
+use anyhow::{Context, Result, ensure};
+use farm_db::etcd_child::EtcdCluster;
+use serde_json::json;
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long servers may take to find each other.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running farm. Its servers end before its etcd does.
+#[derive(Debug)]
+pub struct Farm {
+    servers: Vec<Server>,
+    etcd: EtcdCluster,
+}
+
+impl Farm {
+    /// Starts `pvs01` to `pvsNN` in `directory`, which is made anew, and waits until each is
+    /// connected with all others.
+    pub fn start(program: &Path, directory: &Path, count: usize) -> Result<Self> {
+        if directory.exists() {
+            fs::remove_dir_all(directory)?;
+        }
+        fs::create_dir_all(directory)?;
+        let etcd = EtcdCluster::start(directory, 1);
+        let mut farm = Self { servers: Vec::new(), etcd };
+        for number in 1..=count {
+            farm.add(program, directory, number)?;
+        }
+        farm.wait_for_links()?;
+        Ok(farm)
+    }
+
+    /// A server by its place, from 0.
+    pub fn server(&self, place: usize) -> &Server {
+        &self.servers[place]
+    }
+
+    fn add(&mut self, program: &Path, directory: &Path, number: usize) -> Result<()> {
+        // Free at this moment; the server binds it a moment later.
+        let mesh = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        let endpoints = self.etcd.endpoints().join("', '");
+        let more =
+            format!("[mesh]\nlisten = '{mesh}'\n[farm]\ndatabase = 'etcd'\nendpoints = ['{endpoints}']\n");
+        let name = format!("pvs{number:02}");
+        let server = Server::named(&name, &more, program, &directory.join(&name))?;
+        match self.servers.first() {
+            None => {
+                server.start()?;
+                server.run(&["farm", "init", "--address", &mesh])?;
+            }
+            Some(first) => {
+                let token = first.json(&["farm", "token"])?;
+                let token = token["token"].as_str().context("a token is text")?;
+                let config = server.config();
+                let config = config.to_str().context("the directory's name is text")?;
+                server.run(&["farm", "join", token, "--address", &mesh, "--config", config])?;
+                server.start()?;
+            }
+        }
+        self.servers.push(server);
+        Ok(())
+    }
+
+    fn wait_for_links(&self) -> Result<()> {
+        let begun = Instant::now();
+        for server in &self.servers {
+            loop {
+                let status = server.json(&["replication", "status"])?;
+                let peers = status[0]["peers"].as_array().map(Vec::len).unwrap_or_default();
+                if peers + 1 == self.servers.len() {
+                    break;
+                }
+                ensure!(begun.elapsed() < PATIENCE, "the servers do not find each other: {}", json!(status));
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+        Ok(())
+    }
+}
