@@ -7,7 +7,7 @@
 //! 3. A layer is staged: the frozen data file under a second name, presence, the manifest pages
 //!    that changed; it is published as an import's is.
 //! 4. The draft is moved onto the new version (one head replaced), the frozen files' first names
-//!    are removed.
+//!    are removed, and chunks that turned out to be unchanged give their space back.
 //!
 //! A crash before 4 leaves the frozen generation where it is, and the next checkpoint makes the
 //! layer again; the version that may be there already is the same one.
@@ -159,7 +159,18 @@ impl Draft {
             }
         };
         self.move_onto(next, frozen)?;
+        self.give_back(frozen, &entries, &completed);
         Ok(checkpoint)
+    }
+
+    /// Gives back the space of chunks that the layer does not have: they are what they were in the
+    /// version below. Not before the draft stands on the layer's version: until then it reads them
+    /// from this file, also after a crash. One that comes before this costs their space.
+    fn give_back(&self, frozen: &Generation, entries: &[ChunkEntry], completed: &Completed) {
+        let unchanged = entries.iter().zip(&completed.outcomes).filter(|(_, o)| **o == Outcome::Unchanged);
+        for ((chunk, _), _) in unchanged {
+            let _ = frozen.data.punch_hole(chunk.offset(), u64::from(self.size.chunk_len(*chunk)));
+        }
     }
 
     /// Publishes the layer and its version; answers the root and the bytes that were written.
@@ -183,10 +194,7 @@ impl Draft {
             new.map(|new| (new, written)).map_err(store_error)
         });
         match published {
-            Ok((true, written)) => {
-                stage.give_back(entries, completed);
-                Ok((root, written))
-            }
+            Ok((true, written)) => Ok((root, written)),
             Ok((false, written)) => {
                 stage.remove();
                 Ok((root, written))
@@ -239,21 +247,6 @@ impl Stage<'_> {
         durable::create_file(files, &path.join(PRESENCE_FILE), presence)?;
         files.sync_directory(&path)?;
         Ok((pages.len() + presence.len()) as u64)
-    }
-
-    /// Gives back the space of chunks that the published layer does not have: they are what they
-    /// were in the version below.
-    fn give_back(&self, entries: &[ChunkEntry], completed: &Completed) {
-        let path = self.draft.store.layout().layer(&self.name).join(DATA_FILE);
-        let unchanged = || entries.iter().zip(&completed.outcomes).filter(|(_, o)| **o == Outcome::Unchanged);
-        if unchanged().next().is_none() {
-            return;
-        }
-        let Ok(data) = self.draft.files().open_file(&path) else { return };
-        for ((chunk, _), _) in unchanged() {
-            let len = u64::from(self.draft.size.chunk_len(*chunk));
-            let _ = data.punch_hole(chunk.offset(), len);
-        }
     }
 
     fn remove(&self) {
