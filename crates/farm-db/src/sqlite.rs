@@ -6,6 +6,7 @@
 //!
 //! Read next: `schema.rs` for the tables, `engine.rs` for the statements.
 
+mod checkpoint;
 mod engine;
 mod schema;
 

@@ -1,5 +1,6 @@
 //! The statements: everything that runs on the database's thread.
 
+use super::checkpoint::Checkpointer;
 use super::schema;
 use crate::db::{
     Change, ChangeKind, Compare, DbError, Entry, Expect, MAX_TXN_OPS, Op, Revision, Snapshot, TxnOutcome,
@@ -17,6 +18,7 @@ pub(super) struct Engine {
     revision: Revision,
     compacted: Revision,
     kept_revisions: u64,
+    log: Checkpointer,
 }
 
 /// Changes, and the revision to look from next.
@@ -30,7 +32,8 @@ impl Engine {
                 Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64))
             })
             .map_err(failed)?;
-        let mut engine = Self { db, revision, compacted, kept_revisions };
+        let log = Checkpointer::start(path).map_err(failed)?;
+        let mut engine = Self { db, revision, compacted, kept_revisions, log };
         engine.forget_announced()?;
         Ok(engine)
     }
@@ -108,6 +111,7 @@ impl Engine {
         txn.execute("UPDATE farm SET revision = ?1, compacted = ?2", [revision as i64, compacted as i64])
             .map_err(failed)?;
         txn.commit().map_err(failed)?;
+        self.log.committed();
         (self.revision, self.compacted) = (revision, compacted);
         Ok(TxnOutcome::Committed { revision })
     }

@@ -10,6 +10,7 @@
 //! - `announced`: the keys of records that stand for somebody alive in the process that has the
 //!   database open; they are removed when it is opened again.
 
+use super::checkpoint::LAST_RESORT_PAGES;
 use crate::db::DbError;
 use rusqlite::Connection;
 use std::path::Path;
@@ -89,6 +90,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, DbError> {
     }
     db.pragma_update(None, "journal_mode", "WAL").map_err(damaged)?;
     db.pragma_update(None, "synchronous", "FULL").map_err(damaged)?;
+    db.pragma_update(None, "wal_autocheckpoint", LAST_RESORT_PAGES).map_err(damaged)?;
     if tables == 0 {
         create(&mut db).map_err(damaged)?;
     }

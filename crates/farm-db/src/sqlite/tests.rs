@@ -175,6 +175,22 @@ async fn a_damaged_page_is_found_at_the_start() {
 }
 
 #[tokio::test]
+async fn the_log_is_copied_beside_the_commits_and_begins_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("farm.db");
+    let db = Sqlite::open(&path).unwrap();
+    let value = "x".repeat(65_536);
+    let log_bytes = || std::fs::metadata(dir.path().join("farm.db-wal")).unwrap().len();
+    let mut written_bytes = 0;
+    // What was written to the log no longer fits into it: it began anew.
+    while written_bytes <= log_bytes() {
+        assert!(log_bytes() < u64::from(checkpoint::LAST_RESORT_PAGES) * 4096, "only the last resort copies");
+        db.txn(vec![], vec![put("/one", &value)]).await.unwrap();
+        written_bytes += value.len() as u64;
+    }
+}
+
+#[tokio::test]
 async fn a_second_process_is_kept_out() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("farm.db");
