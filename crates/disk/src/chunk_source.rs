@@ -11,7 +11,7 @@ pub trait ChunkSource: Send + Sync {
     /// there is no hope of it.
     fn open(&self, root: Root) -> Result<(), FetchError>;
 
-    /// Waits until the chunks are stored here and can be read, or there is no hope of it: the
+    /// Waits until the chunks are here and can be read, or there is no hope of it: the
     /// source has a patience of its own, which its documentation states. Several threads may wait
     /// for the same chunks.
     fn fetch(&self, root: Root, chunks: &[ChunkIndex]) -> Result<(), FetchError>;

@@ -9,7 +9,6 @@ use crate::chunk_source::{ChunkSource, FetchError};
 use crate::version_disk::VersionDisk;
 use model::{ByteRange, ChunkIndex, DiskSize};
 use std::sync::Arc;
-use store::Place;
 
 /// Chunks behind a missing one that are asked for with it: 1 MiB, by eye, what a kernel reads
 /// ahead eight times.
@@ -39,7 +38,7 @@ impl LazyDisk {
     }
 
     fn is_missing(&self, chunk: ChunkIndex) -> bool {
-        self.near.version().place(chunk) == Place::Missing
+        !self.near.version().is_readable(chunk)
     }
 
     /// The missing chunks of a checked range.

@@ -13,7 +13,7 @@ use crate::residency::{Mapped, Residency};
 use model::{ByteRange, CHUNK_SIZE};
 use std::io;
 use std::sync::Arc;
-use store::{Place, StoredVersion};
+use store::{Place, StoredVersion, version::ChunkError};
 
 /// Runs from this many bytes on are sent from their files, in a request that is long enough.
 const FROM_FILE_RUN: u64 = CHUNK_SIZE as u64 / 2;
@@ -51,6 +51,14 @@ impl VersionDisk {
         Ok(Self { layers, residency })
     }
 
+    fn read_fresh(&self, offset: u64, buffer: &mut [u8]) -> Result<(), BlockError> {
+        self.version().read_unverified(offset, buffer).map_err(|error| match error {
+            ChunkError::Missing(_) => missing(offset),
+            ChunkError::Corrupt { .. } => quarantined(offset),
+            ChunkError::Io { .. } => BlockError::Io(error.to_string()),
+        })
+    }
+
     /// The version that is read.
     pub fn version(&self) -> &Arc<StoredVersion> {
         &self.layers.version
@@ -64,7 +72,8 @@ impl VersionDisk {
             match run.place {
                 Place::Zero => piece.fill(0),
                 Place::Layer(layer) => self.layers.file(layer).read_at(run.range.offset, piece)?,
-                Place::Missing => return Err(missing(run.range.offset)),
+                // What has just come is not in its file for good yet.
+                Place::Missing => self.read_fresh(run.range.offset, piece)?,
                 Place::Quarantined => return Err(quarantined(run.range.offset)),
             }
         }

@@ -148,12 +148,17 @@ impl Receiving {
     }
 
     /// Takes the bytes of a chunk, and for all chunks with the same bytes. They can be read after
-    /// the next [`Receiving::settle`], which this calls by itself every 8 MiB. Answers how many
+    /// the next [`Receiving::settle`], which this calls by itself every 8 MiB; those that a device
+    /// waits for at once, from memory. Answers how many
     /// chunks were written; 0 where the chunk was here.
     pub fn put(&self, chunk: ChunkIndex, bytes: &[u8], urgency: Urgency) -> Result<u32, ReceiveError> {
         let hash = self.verify(chunk, bytes)?;
         self.check_room(urgency)?;
         let mut written = u32::from(self.write(chunk, bytes, urgency)?);
+        if urgency == Urgency::OnDemand {
+            // Also where it was written in bulk a moment ago.
+            self.version.put_fresh(chunk, bytes);
+        }
         let twins =
             self.twins.lock().expect("no thread panics while it holds the twins").remove(&prefix(&hash));
         for twin in twins.unwrap_or_default().into_iter().map(ChunkIndex) {
@@ -176,10 +181,14 @@ impl Receiving {
         let mut settled = 0;
         for layer in self.growing() {
             let _alone = layer.settling.lock().expect("no thread panics while it settles");
-            let chunks = layer.settle().map_err(|error| self.write_error(error))?;
+            let chunks = layer.settle().map_err(|error| {
+                self.version.drop_fresh();
+                self.write_error(error)
+            })?;
             self.store.arrived(&layer, &chunks);
             settled += chunks.len() as u32;
         }
+        self.version.drop_stored_fresh();
         Ok(settled)
     }
 
@@ -307,6 +316,6 @@ impl Store {
 }
 
 /// Enough of a hash to find it again; who finds it compares the whole.
-fn prefix(hash: &ChunkHash) -> u64 {
+pub(crate) fn prefix(hash: &ChunkHash) -> u64 {
     u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("8 bytes"))
 }

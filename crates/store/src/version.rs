@@ -8,11 +8,14 @@
 //! A version may be here in part (`receive.rs`): then some chunks are [`Place::Missing`] until they
 //! come, and who has the version open sees them come.
 
+mod fresh;
+
 use crate::layer::{Layer, LayerError};
 use crate::layout::Layout;
 use crate::page_pack::PackError;
 use crate::presence::{ChunkState, Presence};
 use crate::record::{LayerName, VersionRecord};
+use fresh::Fresh;
 use image::{ImageError, ImageReader, Run, RunKind};
 use model::manifest::{PAGE_CHUNKS, page_of};
 use model::{ByteRange, CHUNK_SIZE, ChunkHash, ChunkIndex, DiskSize, Manifest, Page, PageHash, Root};
@@ -101,6 +104,7 @@ pub struct StoredVersion {
     /// Chunks that are not to be read, and the layers where they lie.
     quarantined: Mutex<BTreeMap<u32, u16>>,
     pages: Mutex<VecDeque<(usize, Arc<Page>)>>,
+    fresh: Fresh,
 }
 
 /// The encodings of [`Place`] in the flat map; a layer is its position + 1. A missing chunk has the
@@ -142,7 +146,8 @@ impl StoredVersion {
         let missing = AtomicU32::new(places.iter().filter(|place| is_missing(**place)).count() as u32);
         let places = places.into_iter().map(AtomicU16::new).collect();
         let quarantined = Mutex::default();
-        Ok(Self { root, manifest, layers, places, missing, quarantined, pages: Mutex::default() })
+        let (pages, fresh) = (Mutex::default(), Fresh::default());
+        Ok(Self { root, manifest, layers, places, missing, quarantined, pages, fresh })
     }
 
     /// The version's name.
@@ -283,8 +288,13 @@ impl StoredVersion {
     fn read_chunk(&self, chunk: ChunkIndex, buffer: &mut [u8]) -> Result<(), ChunkError> {
         let len = self.size().chunk_len(chunk) as usize;
         buffer[len..].fill(0);
+        // Before the place is looked at: what is fresh no more is stored.
+        let fresh = self.fresh_if_missing(chunk);
         match self.place(chunk) {
-            Place::Missing => return Err(ChunkError::Missing(chunk.0)),
+            Place::Missing => match fresh {
+                Some(fresh) => buffer[..len].copy_from_slice(&fresh),
+                None => return Err(ChunkError::Missing(chunk.0)),
+            },
             Place::Quarantined => return Err(quarantined(chunk)),
             Place::Zero => buffer.fill(0),
             Place::Layer(layer) => {
@@ -302,8 +312,12 @@ impl StoredVersion {
         for part in ByteRange::new(offset, rest.len() as u64).by_chunk() {
             let (piece, after) = rest.split_at_mut(part.len as usize);
             rest = after;
+            let fresh = self.fresh_if_missing(part.chunk);
             match self.place(part.chunk) {
-                Place::Missing => return Err(ChunkError::Missing(part.chunk.0)),
+                Place::Missing => match fresh {
+                    Some(fresh) => piece.copy_from_slice(&fresh[part.within as usize..][..piece.len()]),
+                    None => return Err(ChunkError::Missing(part.chunk.0)),
+                },
                 Place::Quarantined => return Err(quarantined(part.chunk)),
                 Place::Zero => piece.fill(0),
                 Place::Layer(layer) => {

@@ -6,7 +6,7 @@ use crate::mapped_cache::MappedCache;
 use model::Root;
 use std::collections::BTreeSet;
 use std::sync::Mutex;
-use store::{ImportOptions, Quiet, ReceiveOptions, Receiving, Store, StoredVersion, Urgency};
+use store::{ImportOptions, Place, Quiet, ReceiveOptions, Receiving, Store, StoredVersion, Urgency};
 
 /// A source that has everything in another store, unless it is told otherwise.
 struct OtherStore {
@@ -14,6 +14,8 @@ struct OtherStore {
     to: Arc<Receiving>,
     asked: Mutex<BTreeSet<u32>>,
     gone: Mutex<bool>,
+    /// Leaves what came in memory, until somebody else makes it durable.
+    unsettled: Mutex<bool>,
 }
 
 impl ChunkSource for OtherStore {
@@ -30,6 +32,9 @@ impl ChunkSource for OtherStore {
             self.asked.lock().unwrap().insert(chunk.0);
             let bytes = self.from.chunk_for_peer(*chunk).unwrap();
             self.to.put(*chunk, &bytes, Urgency::OnDemand).unwrap();
+        }
+        if *self.unsettled.lock().unwrap() {
+            return Ok(());
         }
         self.to.settle().map(drop).map_err(|error| FetchError::Failed(error.to_string()))
     }
@@ -61,8 +66,8 @@ fn scene() -> Scene {
         from.manifest().pages().iter().map(|name| from.page_named(*name).unwrap().unwrap()).collect();
     let to = to.begin_receive(from.manifest(), &pages, None, ReceiveOptions { reserve_bytes: 0 }).unwrap();
     let near = VersionDisk::open(Arc::clone(to.version()), &MappedCache::new(1 << 30)).unwrap();
-    let (asked, gone) = (Mutex::default(), Mutex::default());
-    let source = Arc::new(OtherStore { from, to, asked, gone });
+    let (asked, gone, unsettled) = (Mutex::default(), Mutex::default(), Mutex::default());
+    let source = Arc::new(OtherStore { from, to, asked, gone, unsettled });
     let disk = LazyDisk::new(near, Arc::clone(&source) as Arc<dyn ChunkSource>);
     Scene { _directory: directory, bytes, source, disk }
 }
@@ -72,6 +77,25 @@ fn it_keeps_the_contract_of_a_read_only_disk_while_it_fills() {
     let scene = scene();
     contract::read_only(&scene.disk, &scene.bytes);
     assert!(scene.disk.near().version().is_complete());
+}
+
+#[test]
+fn what_came_is_read_before_it_is_durable() {
+    let scene = scene();
+    *scene.source.unsettled.lock().unwrap() = true;
+    let version = Arc::clone(scene.disk.near().version());
+    let mut found = vec![0; 100_000];
+    scene.disk.read_at(30_000, &mut found).unwrap();
+    assert_eq!(found, scene.bytes[30_000..130_000]);
+    assert_eq!(
+        (version.place(ChunkIndex(0)), version.place(ChunkIndex(1))),
+        (Place::Missing, Place::Missing)
+    );
+    scene.source.to.settle().unwrap();
+    assert!(matches!(version.place(ChunkIndex(1)), Place::Layer(_)));
+    scene.disk.read_at(30_000, &mut found).unwrap();
+    assert_eq!(found, scene.bytes[30_000..130_000]);
+    contract::read_only(&scene.disk, &scene.bytes);
 }
 
 #[test]

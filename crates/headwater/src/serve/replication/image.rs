@@ -6,7 +6,7 @@ use image::{ImageError, ImageReader, Run};
 use model::{ByteRange, ChunkIndex};
 use std::io;
 use std::sync::Arc;
-use store::{Place, StoredVersion};
+use store::StoredVersion;
 
 /// An image whose missing chunks come from the other servers; what is read is verified.
 pub(in crate::serve) struct FetchedImage {
@@ -32,8 +32,7 @@ impl ImageReader for FetchedImage {
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ImageError> {
         let touched = ByteRange::new(offset, buffer.len() as u64).by_chunk().map(|part| part.chunk);
-        let missing: Vec<ChunkIndex> =
-            touched.filter(|chunk| self.version.place(*chunk) == Place::Missing).collect();
+        let missing: Vec<ChunkIndex> = touched.filter(|chunk| !self.version.is_readable(*chunk)).collect();
         if !missing.is_empty() {
             self.source.fetch(self.version.root(), &missing).map_err(|error| ImageError::Io {
                 context: "cannot fetch a part of the version".into(),
