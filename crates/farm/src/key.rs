@@ -33,6 +33,8 @@ pub enum Key {
     Orphan(OrphanId),
     /// The [`crate::CompleteCopy`] of a content on a server.
     Copy(Root, Name),
+    /// The [`crate::LearnedProfile`] of a content.
+    Profile(Root),
     /// A [`crate::Collection`].
     Collection(Name),
     /// A [`crate::Device`].
@@ -92,6 +94,7 @@ impl fmt::Display for Key {
                 write!(f, "/orphans/{vdisk}/{:010}/{:020}", number.0, epoch.0)
             }
             Self::Copy(root, server) => write!(f, "/copies/{root}/{server}"),
+            Self::Profile(root) => write!(f, "/profiles/{root}"),
             Self::Collection(name) => write!(f, "/collections/{name}"),
             Self::Device(name) => write!(f, "/devices/{name}"),
             Self::Mac(mac) => write!(f, "/macs/{mac}"),
@@ -138,6 +141,7 @@ fn parse(text: &str) -> Option<Key> {
             epoch: Epoch(epoch.parse().ok()?),
         }),
         ["copies", root, server] => Key::Copy(root.parse().ok()?, name(server)?),
+        ["profiles", root] => Key::Profile(root.parse().ok()?),
         ["collections", part] => Key::Collection(name(part)?),
         ["devices", part] => Key::Device(name(part)?),
         ["macs", mac] => Key::Mac(mac.parse().ok()?),
@@ -179,6 +183,7 @@ mod tests {
             "/drafts/a/0000000012",
             "/orphans/a/0000000012/00000000000000000005",
             &format!("/copies/{}/srv", "0a".repeat(32)),
+            &format!("/profiles/{}", "0a".repeat(32)),
             "/collections/a",
             "/devices/a",
             "/macs/52:54:00:12:34:56",

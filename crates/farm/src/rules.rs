@@ -11,6 +11,7 @@ pub mod membership;
 pub mod orphan;
 pub mod pending;
 pub mod people;
+pub mod profile;
 pub mod reach;
 pub mod setup;
 pub mod vdisk;

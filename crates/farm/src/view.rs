@@ -8,6 +8,7 @@ use crate::identity::IdentitySecret;
 use crate::key::{Guard, Key};
 use crate::membership::{FarmAuthority, JoinToken};
 use crate::people::{ApiToken, TokenId, User};
+use crate::profile::LearnedProfile;
 use crate::record::{Record, RecordError};
 use crate::topology::{AdminToken, Farm, Server, Site, Store};
 use crate::vdisk::{Doomed, VDisk, Version};
@@ -61,6 +62,8 @@ pub struct FarmView {
     pub orphans: BTreeMap<OrphanId, Stored<Orphan>>,
     /// Which servers have a content completely.
     pub copies: BTreeMap<(Root, Name), Stored<CompleteCopy>>,
+    /// What devices read while they boot, by content.
+    pub profiles: BTreeMap<Root, Stored<LearnedProfile>>,
     /// The collections.
     pub collections: BTreeMap<Name, Stored<Collection>>,
     /// The devices.
@@ -109,6 +112,7 @@ impl FarmView {
             Key::Draft(name, number) => table!(drafts, key, (name, number)),
             Key::Orphan(id) => table!(orphans, key, id),
             Key::Copy(root, server) => table!(copies, key, (root, server)),
+            Key::Profile(root) => table!(profiles, key, root),
             Key::Collection(name) => table!(collections, key, name),
             Key::Device(name) => table!(devices, key, name),
             Key::Mac(mac) => table!(macs, key, mac),
@@ -140,6 +144,7 @@ impl FarmView {
             Key::Draft(name, number) => drop(self.drafts.remove(&(name, number))),
             Key::Orphan(id) => drop(self.orphans.remove(&id)),
             Key::Copy(root, server) => drop(self.copies.remove(&(root, server))),
+            Key::Profile(root) => drop(self.profiles.remove(&root)),
             Key::Collection(name) => drop(self.collections.remove(&name)),
             Key::Device(name) => drop(self.devices.remove(&name)),
             Key::Mac(mac) => drop(self.macs.remove(&mac)),

@@ -6,6 +6,7 @@
 //!
 //! Read next: [`chunk`] for the arithmetic, [`manifest`] for what a root means.
 
+pub mod boot_profile;
 pub mod chunk;
 pub mod hash;
 pub mod mac;
@@ -15,6 +16,7 @@ pub mod name;
 mod openapi;
 pub mod version;
 
+pub use boot_profile::BootProfile;
 pub use chunk::{ByteRange, CHUNK_SIZE, ChunkIndex, DiskSize};
 pub use hash::{ChunkHash, PageHash, Root};
 pub use mac::MacAddress;

@@ -4,6 +4,7 @@ mod boot_kinds;
 mod drafts;
 mod orders;
 mod people;
+mod profiles;
 mod properties;
 mod versions;
 
