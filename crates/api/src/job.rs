@@ -51,6 +51,8 @@ pub enum JobKind {
     Seal,
     /// Makes a version a base of its own.
     Merge,
+    /// Hashes a file that was brought by other means, and copies from it what is missing.
+    Adopt,
 }
 
 /// How a job stands.

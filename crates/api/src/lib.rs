@@ -41,10 +41,10 @@ pub use membership::{GrantedJoinToken, InitFarm, InitialisedFarm, NewJoinToken};
 pub use replication::{BacklogReason, BacklogView, ReplicationView};
 pub use server::{ServerView, StatusView, StoreView};
 pub use session::{NewSession, OpenedSession, SessionView, TimelineStep, WriteCacheView};
-pub use store_care::{LastScrub, PruneStore, PruneView, ScrubView};
+pub use store_care::{AdoptFile, AdoptedView, LastScrub, PruneStore, PruneView, ScrubView};
 pub use vdisk::{ContentQuery, ExportVDisk, ImageFormat, ImportVDisk, PatchVDisk, VDiskView};
 pub use version::{
-    BranchVersion, Changed, DeviceChange, DirtyView, DiscardDraft, DraftView, DryRun, Gate, GateView,
-    HolderView, NewVersion, OriginView, OrphanState, OrphanView, PatchVersion, Pin, PromoteTo,
+    BootProfileView, BranchVersion, Changed, DeviceChange, DirtyView, DiscardDraft, DraftView, DryRun, Gate,
+    GateView, HolderView, NewVersion, OriginView, OrphanState, OrphanView, PatchVersion, Pin, PromoteTo,
     PromoteVersion, RestoreOrphan, RevertVersion, SealVersion, StampView, VersionState, VersionView,
 };

@@ -88,6 +88,8 @@ pub const STORES: &str = "/v1/stores";
 pub const STORE_PRUNE: &str = "/v1/stores/{name}/prune";
 /// GET, POST: begins, DELETE: stops; all answer [`crate::ScrubView`].
 pub const STORE_SCRUB: &str = "/v1/stores/{name}/scrub";
+/// Files that were brought by other means.
+pub const STORE_ADOPT: &str = "/v1/stores/{name}/adopt";
 /// GET: [`crate::ReplicationView`].
 pub const REPLICATION: &str = "/v1/replication";
 /// GET: list of [`crate::BacklogView`].

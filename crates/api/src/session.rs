@@ -77,6 +77,9 @@ pub struct NewSession {
     /// Writes to the version itself, which must be a draft that nobody else holds.
     #[serde(default)]
     pub write: bool,
+    /// Notes what is read first as a boot of the version: for machines that are not the farm's.
+    #[serde(default)]
+    pub record_boot: bool,
 }
 
 /// A session, and how to attach to it.

@@ -2,6 +2,7 @@
 
 use model::{Name, Root};
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 use utoipa::ToSchema;
 
 /// Asks for the deletion of what nothing needs.
@@ -25,6 +26,27 @@ pub struct PruneView {
     pub layers: u32,
     /// Bytes on the disk.
     pub bytes: u64,
+}
+
+/// Asks for a file to be adopted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AdoptFile {
+    /// The absolute path on the server of a disk image, or of a store's directory.
+    #[schema(value_type = String)]
+    pub path: PathBuf,
+}
+
+/// The files of which a store copies what it lacks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AdoptedView {
+    /// The store.
+    pub store: Name,
+    /// The files, until the server's next start.
+    #[schema(value_type = Vec<String>)]
+    pub files: Vec<PathBuf>,
+    /// Bytes that were copied from them and did not travel, since the server's start.
+    pub taken_bytes: u64,
 }
 
 /// How the scrub of a store stands.

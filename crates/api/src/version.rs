@@ -46,10 +46,27 @@ pub struct VersionView {
     pub retired: Option<StampView>,
     /// When it was made a base, and by whom.
     pub merged: Option<StampView>,
+    /// What devices read while they boot it; none before the first boot of it or of a version below.
+    pub boot_profile: Option<BootProfileView>,
     /// What it waits for; none unless it is pending.
     pub gate: Option<GateView>,
     /// Who writes to it and what is not safe yet; none unless it is a draft.
     pub draft: Option<DraftView>,
+}
+
+/// What devices read while they boot a version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BootProfileView {
+    /// How many chunks of 64 KiB.
+    pub chunks: u64,
+    /// The same in bytes.
+    pub bytes: u64,
+    /// How many boots it was learned from; 0 where it was taken over from a version below.
+    pub boots: u32,
+    /// When it last changed.
+    pub changed_ms: u64,
+    /// The version below that it was learned from, as long as this one has none of its own.
+    pub inherited_from: Option<u32>,
 }
 
 /// Whether a version can still be written to.

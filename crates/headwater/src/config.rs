@@ -27,6 +27,7 @@ use model::Name;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Everything that `headwater serve` can be told.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,6 +132,16 @@ pub(crate) struct BootConfig {
     pub(crate) loader_dir: PathBuf,
     pub(crate) agent: Option<PathBuf>,
     pub(crate) extra_args: String,
+    pub(crate) profile_s: u64,
+    pub(crate) profile_calm_s: u64,
+}
+
+impl BootConfig {
+    /// When a boot counts as over; none where boots are not noted.
+    pub(crate) fn profile_limits(&self) -> Option<disk::BootLimits> {
+        let (longest, calm) = (Duration::from_secs(self.profile_s), Duration::from_secs(self.profile_calm_s));
+        (self.profile_s > 0).then_some(disk::BootLimits { longest, calm })
+    }
 }
 
 /// `[hooks]`
@@ -216,7 +227,14 @@ impl Default for TftpConfig {
 
 impl Default for BootConfig {
     fn default() -> Self {
-        Self { loader_dir: "/usr/lib/ipxe".into(), agent: None, extra_args: String::new() }
+        let disk::BootLimits { longest, calm } = disk::BootLimits::default();
+        Self {
+            loader_dir: "/usr/lib/ipxe".into(),
+            agent: None,
+            extra_args: String::new(),
+            profile_s: longest.as_secs(),
+            profile_calm_s: calm.as_secs(),
+        }
     }
 }
 

@@ -18,5 +18,5 @@ pub mod pull;
 pub mod serve;
 
 pub use peers::{PeerDown, PeerHandler, Peers};
-pub use pull::{Backlog, FetchError, PullObserver, PullOptions, Puller, Reason, Wanted};
+pub use pull::{Backlog, FetchError, Mended, PullObserver, PullOptions, Puller, Reason, Wanted};
 pub use serve::Shares;

@@ -13,7 +13,10 @@ mod driver;
 mod fetch;
 mod open;
 mod plan;
+mod repair;
 mod worker;
+
+pub use repair::Mended;
 
 use crate::peers::{PeerHandler, Peers};
 use crate::serve::Shares;
@@ -242,6 +245,15 @@ impl Puller {
     /// until its manifest is here.
     pub fn open(&self, root: Root) -> Result<(), FetchError> {
         self.shared.open_on_demand(root)
+    }
+
+    /// Looks again at what is coming: seeds were added. Waits until what they have is copied; nothing
+    /// of a version is asked of peers meanwhile, but what devices wait for.
+    pub fn copy_seeds(&self) {
+        for receiving in self.shared.all_coming() {
+            self.shared.state().plan.hold(&receiving.root(), true);
+            self.shared.begin_bulk(&receiving);
+        }
     }
 
     /// Waits until the chunks are here and can be read; asks the least busy peer that has them.

@@ -10,6 +10,7 @@
 //!
 //! Read next: [`store`] for the directory, [`import`] for the way in, [`version`] for reading.
 
+mod adopt;
 mod aligned;
 mod bucket;
 pub mod check;
@@ -31,8 +32,10 @@ mod record;
 pub mod scrub;
 pub mod store;
 pub mod version;
+mod warm;
 pub mod watermark;
 
+pub use adopt::AdoptError;
 pub use check::{CheckError, CheckObserver, CheckReport, check};
 pub use draft::{Checkpoint, CheckpointObserver, Draft, DraftError, DraftExtent, DraftName, DraftSummary};
 pub use flatten::{FlattenError, FlattenObserver, FlattenProgress, Flattened};
@@ -41,6 +44,7 @@ pub use layer::Layer;
 pub use layout::StoreError;
 pub use prune::{PruneMark, PruneMode, Pruned};
 pub use receive::{ReceiveError, ReceiveOptions, Receiving, Urgency};
+pub use scrub::MendError;
 pub use scrub::{BadChunk, ScrubObserver, ScrubOptions, ScrubProgress, Scrubbed};
 pub use store::{Freed, Space, Store};
 pub use version::{ChunkError, Place, StoredVersion, VersionError};

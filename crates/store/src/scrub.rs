@@ -9,6 +9,8 @@
 mod cursor;
 mod repair;
 
+pub use repair::MendError;
+
 use crate::aligned::AlignedBuffer;
 use crate::bucket::Bucket;
 use crate::direct_read::DirectRead;

@@ -4,6 +4,7 @@
 //! and durable, but not yet named by a farm record. The caller commits the record, then claims the
 //! version; at start it deletes the unclaimed versions that no record names.
 
+use crate::adopt::Adopted;
 use crate::draft::Drafts;
 use crate::durable;
 use crate::files::{Files, SystemFiles};
@@ -28,6 +29,7 @@ pub struct Store {
     layout: Arc<Layout>,
     state: Arc<Mutex<State>>,
     drafts: Arc<Drafts>,
+    adopted: Arc<Adopted>,
 }
 
 #[derive(Debug)]
@@ -100,7 +102,11 @@ impl Store {
         let receiving = HashMap::new();
         let state = State { versions, open, alive, quarantine, arrivals, growing, receiving };
         let state = Arc::new(Mutex::new(state));
-        Ok(Self { layout: Arc::new(layout), state, drafts: Arc::new(drafts) })
+        Ok(Self { layout: Arc::new(layout), state, drafts: Arc::new(drafts), adopted: Arc::default() })
+    }
+
+    pub(crate) fn adopted(&self) -> &Adopted {
+        &self.adopted
     }
 
     /// The store's directory.

@@ -111,6 +111,7 @@ async fn follow_with(
 
 fn what(job: &JobView) -> String {
     let kind = match job.kind {
+        JobKind::Adopt => return format!("adoption into store {}", job.subject),
         JobKind::Import => "import",
         JobKind::Export => "export",
         JobKind::Checkpoint => "checkpoint",

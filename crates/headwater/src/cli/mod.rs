@@ -83,6 +83,8 @@ enum Command {
     /// Where the vDisks lie
     #[command(subcommand)]
     Store(commands::store::Store),
+    /// Takes over bytes that were brought by other means, so that they need not travel
+    Adopt(commands::adopt::Adopt),
     /// What runs against a draft before it is sealed
     #[command(subcommand)]
     Hook(commands::hook::Hook),
@@ -154,6 +156,7 @@ fn run(global: Global, command: Command) -> anyhow::Result<()> {
         Command::Server(server) => block_on(server.run(&context()?)),
         Command::Store(commands::store::Store::Check(check)) => check.run(output),
         Command::Store(store) => block_on(store.run(&context()?)),
+        Command::Adopt(adopt) => block_on(adopt.run(&context()?)),
         Command::Hook(hook) => block_on(hook.run(&context()?)),
         Command::Events(events) => block_on(events.run(&context()?)),
         Command::Audit(audit) => block_on(audit.run(&context()?)),

@@ -118,6 +118,16 @@ pub(crate) const KEYS: &[KeyDoc] = &[
     ),
     key("boot.extra_args", "\"\"", "Kernel parameters for every device, such as \"console=ttyS0\"."),
     key(
+        "boot.profile_s",
+        "180",
+        "What a device reads in so many seconds from its first read is its boot, which is noted; 0 = not.",
+    ),
+    key(
+        "boot.profile_calm_s",
+        "20",
+        "A boot is over before that when it has read nothing new for so many seconds.",
+    ),
+    key(
         "hooks.dir",
         "\"/etc/headwater/hooks\"",
         "Programs that may be run against a draft before it is sealed; need not exist.\nOnly root or the server's user may be able to write there.",

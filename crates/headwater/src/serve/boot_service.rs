@@ -8,6 +8,7 @@ use super::boot_steps::{BootSteps, Step};
 use super::disks::{DiskError, Disks};
 use super::drafts::{DraftError, Drafts};
 use super::farm::FarmHandle;
+use super::profiles::Profiles;
 use super::reached::Reached;
 use super::sessions::{Holder, OpenError, SessionInfo, SessionMode, SessionSpec, Sessions, Token};
 use boot::ipxe::{
@@ -46,6 +47,7 @@ pub(crate) struct BootService {
     pub(crate) steps: Arc<BootSteps>,
     pub(crate) loaders: Arc<Loaders>,
     pub(crate) drafts: Arc<Drafts>,
+    pub(crate) profiles: Arc<Profiles>,
     /// One attachment at a time: a plan may be asked for twice.
     pub(crate) attaching: tokio::sync::Mutex<()>,
 }
@@ -119,6 +121,7 @@ impl BootService {
         let (mode, write_cache, disk, boot) = match boot.access {
             BootAccess::ReadOnly { write_cache: cache } => {
                 let disk = self.open_disk(&boot.store, boot.root).await?;
+                let disk = self.profiles.recorded(boot.root, disk);
                 (SessionMode::Shared, Some(write_cache(cache)), Some(disk), boot)
             }
             // Attached when the plan is fetched: a script can be had for any MAC address.

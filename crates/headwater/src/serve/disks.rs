@@ -78,7 +78,8 @@ impl Disks {
         }
     }
 
-    fn version_here(&self, store: &Name, root: Root) -> Result<Arc<StoredVersion>, DiskError> {
+    /// The version as far as it is here; waits for nobody.
+    pub(crate) fn version_here(&self, store: &Name, root: Root) -> Result<Arc<StoredVersion>, DiskError> {
         let share = self.stores.get(store).ok_or_else(|| DiskError::NoStore(store.clone()))?;
         let unreadable = |source| DiskError::Version { store: store.clone(), root: root.short(), source };
         share.version(&root).map_err(unreadable)

@@ -39,6 +39,7 @@ mod own_address;
 mod page;
 mod params;
 mod pending;
+mod profiles;
 mod reached;
 mod replication;
 mod routes;
@@ -103,6 +104,12 @@ async fn serve(config: Config) -> Result<()> {
         state.replication.clone(),
         state.stores.clone(),
         state.farm.clone(),
+        shutdown.clone(),
+    ));
+    tokio::spawn(profiles::run(
+        state.boot.profiles.clone(),
+        state.farm.clone(),
+        state.boot.disks.clone(),
         shutdown.clone(),
     ));
     let served = http::serve(listener, http::router(&state), shutdown.clone()).await;

@@ -77,6 +77,16 @@ impl Replication {
         peers.map(|peers| peers.connected()).unwrap_or_default()
     }
 
+    /// Fetches what is damaged in a store from the other servers. Blocking.
+    pub(crate) fn repair(&self, store: &store::Store) -> Vec<mesh::Mended> {
+        self.puller.repair(store)
+    }
+
+    /// Copies what adopted files have of what is coming. Blocking.
+    pub(crate) fn copy_seeds(&self) {
+        self.puller.copy_seeds();
+    }
+
     /// Where devices' missing chunks come from.
     pub(crate) fn source(&self) -> Arc<dyn ChunkSource> {
         Arc::new(PeerChunks(Arc::clone(&self.puller)))

@@ -59,6 +59,7 @@ pub(super) async fn open(
     };
     let (boot, root) = (&state.boot, version.root);
     let below = boot.open_disk(&store, root).await.map_err(|error| failed(&error))?;
+    let below = if new.record_boot { boot.profiles.recorded(root, below) } else { below };
     let (disk, mode): (Arc<dyn BlockIo>, _) = match new.scratch_bytes {
         None => (below, SessionMode::Shared),
         Some(limit) => (Arc::new(RamCache::new(below, scratch(limit)?)), SessionMode::Scratch),

@@ -12,6 +12,7 @@ use super::hooks::{self, Hooks};
 use super::identity;
 use super::jobs::Jobs;
 use super::metrics::Metrics;
+use super::profiles::Profiles;
 use super::replication::Replication;
 use super::services::{Behind, Services, read_loaders};
 use super::sessions::{Ledger, Sessions};
@@ -159,6 +160,7 @@ fn boot_service(
     Ok(Arc::new(BootService {
         farm: Arc::clone(drafts.farm()),
         drafts: Arc::new(drafts),
+        profiles: Arc::new(Profiles::new(config.boot.profile_limits())),
         attaching: tokio::sync::Mutex::default(),
         settings,
         sessions: Arc::new(Sessions::kept_in(sessions)),

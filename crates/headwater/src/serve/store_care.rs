@@ -6,7 +6,9 @@
 //!
 //! What it does not do: know how (crate `store`) or what must stay (`farm::roots_in_use`).
 
+mod adopt;
 mod prune;
+mod repair;
 mod routes;
 mod scrub;
 mod space;
@@ -61,6 +63,7 @@ pub(super) async fn run(state: Shared) {
         }
         for share in state.stores.all() {
             scrub::start_if_due(&state, share);
+            repair::from_peers(&state, share).await;
             space.look(&state, share).await;
         }
         asked = tokio::select! {

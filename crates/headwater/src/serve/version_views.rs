@@ -4,9 +4,10 @@ use super::drafts::DraftKey;
 use super::farm::now;
 use super::state::AppState;
 use api::{
-    DirtyView, DraftView, GateView, HolderView, OriginView, OrphanState, OrphanView, StampView, VersionState,
-    VersionView,
+    BootProfileView, DirtyView, DraftView, GateView, HolderView, OriginView, OrphanState, OrphanView,
+    StampView, VersionState, VersionView,
 };
+use farm::rules::profile::{ProfileOf, profile_of};
 use farm::{Bootable, Draft, FarmView, Gate, Orphan, Stamp, Timestamp, VDisk, Version};
 
 /// The versions of a vDisk, lowest number first.
@@ -48,6 +49,7 @@ pub(super) fn version(state: &AppState, view: &FarmView, version: &Version) -> V
         promoted: version.promoted.as_ref().map(stamp),
         retired: version.retired.as_ref().map(stamp),
         merged: version.merged.as_ref().map(stamp),
+        boot_profile: profile_of(view, version).map(profile_view),
         gate,
         draft: draft.map(|draft| draft_view(state, draft)),
     }
@@ -97,6 +99,17 @@ pub(super) fn orphan(orphan: &Orphan) -> OrphanView {
             farm::OrphanState::Lost => OrphanState::Lost,
         },
         discarded: stamp(&orphan.discarded),
+    }
+}
+
+fn profile_view(profile: ProfileOf<'_>) -> BootProfileView {
+    let chunks = profile.learned.chunks.chunks().len() as u64;
+    BootProfileView {
+        chunks,
+        bytes: chunks * u64::from(model::CHUNK_SIZE),
+        boots: profile.learned.boots,
+        changed_ms: profile.learned.at.0,
+        inherited_from: profile.inherited_from.map(|number| number.0),
     }
 }
 

@@ -5,7 +5,7 @@ use farm_db::etcd_child::EtcdCluster;
 use std::net::TcpListener;
 
 /// A home of a server with this name on the cluster, and where its peers will reach it.
-fn home_of(server: &str, cluster: &EtcdCluster) -> (Home, String) {
+pub(crate) fn home_of(server: &str, cluster: &EtcdCluster) -> (Home, String) {
     let home = Home::new();
     // Free at this moment; the server binds it a moment later.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
@@ -18,6 +18,19 @@ fn home_of(server: &str, cluster: &EtcdCluster) -> (Home, String) {
     let config = config.replace("name = 'test'", &format!("name = '{server}'")) + &farm;
     std::fs::write(home.path("test.toml"), config).unwrap();
     (home, address)
+}
+
+/// Lets a second server, which does not run yet, join the farm of the first one.
+pub(crate) fn join(one: &Home, two: &Home, address: &str) {
+    let token = one.json(&["farm", "token"])["token"].as_str().unwrap().to_owned();
+    let config = two.path("test.toml").display().to_string();
+    two.run(&["farm", "join", &token, "--address", address, "--config", &config]);
+}
+
+/// Waits until the second server is connected with the first one.
+pub(crate) fn wait_for_link(two: &Home) {
+    let connected = || two.json(&["replication", "status"])[0]["peers"] == serde_json::json!(["pvs01"]);
+    wait_for("the link", connected);
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! The program from outside: a real server, the real command line, files on a real disk.
 
 mod access;
+mod adopt;
 mod audit;
 mod etcd;
 mod farm;
 mod hooks;
 mod metrics;
+mod profiles;
+mod repair;
 mod serve;
 mod store_care;
 mod support;

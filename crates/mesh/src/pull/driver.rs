@@ -39,7 +39,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
 }
 
 impl Shared {
-    fn all_coming(&self) -> Vec<Arc<Receiving>> {
+    pub(super) fn all_coming(&self) -> Vec<Arc<Receiving>> {
         self.state().coming.values().map(|coming| Arc::clone(&coming.receiving)).collect()
     }
 

@@ -185,7 +185,7 @@ impl Shared {
         }
     }
 
-    fn begin_bulk(&self, receiving: &Receiving) {
+    pub(super) fn begin_bulk(&self, receiving: &Receiving) {
         let root = receiving.root();
         let stop = || self.state().stopped;
         if let Err(error) = receiving.copy_seeds(&stop) {

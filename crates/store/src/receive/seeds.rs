@@ -1,9 +1,11 @@
-//! Seeds: chunks that another version here has already, wherever in the disk, are copied.
+//! Seeds: chunks that another version here or an adopted file has already, wherever in the disk,
+//! are copied.
 //!
 //! The pages of the other versions are read once each; bytes are verified when they are read and
 //! again when they are put. They go past the page cache on both sides.
 
 use super::{ReceiveError, Receiving, Urgency, prefix};
+use crate::adopt::SeedFile;
 use crate::store::Store;
 use crate::version::StoredVersion;
 use model::manifest::PAGE_CHUNKS;
@@ -15,7 +17,7 @@ use std::sync::Arc;
 type Wanted = HashMap<u64, ChunkIndex>;
 
 impl Receiving {
-    /// Copies what other versions in this store have of the missing chunks; answers how many
+    /// Copies what other versions in this store and adopted files have of the missing chunks; answers how many
     /// chunks that gave. `stop` is asked now and then.
     pub fn copy_seeds(&self, stop: &dyn Fn() -> bool) -> Result<u32, ReceiveError> {
         let mut wanted = Wanted::new();
@@ -29,6 +31,12 @@ impl Receiving {
                 break;
             }
             copied += self.seeds_of(&version, &mut wanted, &mut seen, stop)?;
+        }
+        for file in self.store.adopted().list() {
+            if wanted.is_empty() || stop() {
+                break;
+            }
+            copied += self.seeds_of_file(&file, &mut wanted, stop)?;
         }
         self.settle()?;
         Ok(copied)
@@ -53,6 +61,37 @@ impl Receiving {
             let Ok(page) = version.page(number, ChunkIndex(first)) else { continue };
             for (chunk, hash) in (first..version.size().chunk_count()).map(ChunkIndex).zip(page.hashes()) {
                 copied += self.seed(version, chunk, hash, wanted)?;
+            }
+        }
+        Ok(copied)
+    }
+
+    /// Copies what an adopted file has, in the file's order.
+    fn seeds_of_file(
+        &self,
+        file: &SeedFile,
+        wanted: &mut Wanted,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<u32, ReceiveError> {
+        let found = wanted.iter().filter_map(|(prefix, to)| Some((file.find(*prefix)?, *prefix, *to)));
+        let mut found: Vec<(u32, u64, ChunkIndex)> = found.collect();
+        found.sort_unstable_by_key(|(at, ..)| *at);
+        let mut copied = 0;
+        for (at, prefix, to) in found {
+            if stop() {
+                break;
+            }
+            let Some(mut bytes) = file.read(at) else { continue };
+            bytes.truncate(self.version().size().chunk_len(to) as usize);
+            match self.put(to, &bytes, Urgency::Bulk) {
+                Ok(written) => {
+                    wanted.remove(&prefix);
+                    copied += written;
+                    self.store.adopted().took(u64::from(written) * u64::from(CHUNK_SIZE));
+                }
+                // The file has changed since, or only the beginnings of the hashes are the same.
+                Err(ReceiveError::WrongBytes { .. }) => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(copied)

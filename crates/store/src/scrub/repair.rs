@@ -1,4 +1,5 @@
-//! Repairs quarantined chunks from other layers that have the same bytes.
+//! Repairs quarantined chunks from other layers that have the same bytes, and with bytes that
+//! somebody fetched from elsewhere.
 //!
 //! The right bytes are written over the damaged ones, in place: a block that the disk cannot read
 //! is replaced by the disk when it is written. They are read back from the disk before anybody
@@ -11,9 +12,9 @@ use crate::layer::DATA_FILE;
 use crate::layout::{StoreError, io_error};
 use crate::record::LayerName;
 use crate::store::Store;
-use crate::version::StoredVersion;
+use crate::version::{ChunkError, StoredVersion, VersionError};
 use model::manifest::PAGE_CHUNKS;
-use model::{CHUNK_SIZE, ChunkHash, ChunkIndex};
+use model::{CHUNK_SIZE, ChunkHash, ChunkIndex, Root};
 use std::collections::{BTreeMap, HashSet};
 use std::fs::OpenOptions;
 use std::io;
@@ -24,6 +25,67 @@ use std::os::unix::fs::FileExt;
 struct Bad {
     layer: LayerName,
     chunk: ChunkIndex,
+}
+
+impl Store {
+    /// The quarantined chunks, each with a version here that has it: as whom to ask others for it.
+    pub fn damaged(&self) -> Vec<(Root, ChunkIndex)> {
+        let bad: Vec<(LayerName, ChunkIndex, ChunkHash)> = {
+            let state = self.state();
+            state.quarantine.all().map(|(layer, chunk, hash)| (layer.clone(), chunk, hash)).collect()
+        };
+        let (mut left, mut damaged) = (bad, Vec::new());
+        for root in self.all_roots() {
+            let (false, Ok(version)) = (left.is_empty(), self.version(&root)) else { continue };
+            left.retain(|(_, chunk, hash)| {
+                let is_its = chunk.0 < version.size().chunk_count()
+                    && version.chunk_hash(*chunk).is_ok_and(|expected| expected == *hash);
+                if is_its {
+                    damaged.push((root, *chunk));
+                }
+                !is_its
+            });
+        }
+        damaged
+    }
+
+    /// Takes the bytes of a damaged chunk from elsewhere: compares them with the manifest, writes
+    /// them over the damaged ones, reads them back, and lets them be read. Answers how many places
+    /// this mended; 0 where the bytes are others.
+    pub fn mend(&self, root: &Root, chunk: ChunkIndex, bytes: &[u8]) -> Result<u32, MendError> {
+        let expected = self.version(root)?.chunk_hash(chunk)?;
+        let mut whole = bytes.to_vec();
+        whole.resize(CHUNK_SIZE as usize, 0);
+        if bytes.len() > whole.len() || ChunkHash::of(&whole) != expected {
+            return Ok(0);
+        }
+        let spots: Vec<Bad> = {
+            let state = self.state();
+            let same = state.quarantine.all().filter(|(.., hash)| *hash == expected);
+            same.map(|(layer, chunk, _)| Bad { layer: layer.clone(), chunk }).collect()
+        };
+        let mut mended = 0;
+        for bad in spots {
+            write(self, &bad, expected, &whole)?;
+            self.release(&bad.layer, bad.chunk)?;
+            mended += 1;
+        }
+        Ok(mended)
+    }
+}
+
+/// Why a damaged chunk is not mended.
+#[derive(Debug, thiserror::Error)]
+pub enum MendError {
+    /// The version is not here any more.
+    #[error(transparent)]
+    Version(#[from] VersionError),
+    /// What the chunk must be cannot be read.
+    #[error(transparent)]
+    Chunk(#[from] ChunkError),
+    /// The disk does not take the bytes, or does not give them back.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// Repairs what can be; answers how many chunks.

@@ -1,5 +1,6 @@
 //! The commands, by noun.
 
+pub(crate) mod adopt;
 pub(crate) mod audit;
 pub(crate) mod collection;
 pub(crate) mod config;

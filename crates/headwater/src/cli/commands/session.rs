@@ -32,6 +32,10 @@ pub(crate) enum Session {
         /// Writes to the version itself: a draft that nobody else holds
         #[arg(long, requires = "version", conflicts_with = "scratch")]
         write: bool,
+        /// Notes what is read first in the version's boot profile, as if one of the farm's
+        /// devices booted
+        #[arg(long, conflicts_with = "write")]
+        record_boot: bool,
     },
     /// Ends a session: its machine loses its disk
     Close {
@@ -46,9 +50,9 @@ impl Session {
         match self {
             Self::List => list(context).await,
             Self::Show { id } => show(context, &client.get(&paths::fill(paths::SESSION, id)).await?),
-            Self::Create { vdisk, version, scratch, write } => {
+            Self::Create { vdisk, version, scratch, write, record_boot } => {
                 let scratch_bytes = scratch.map(|size| size.0);
-                let new = NewSession { vdisk, version, scratch_bytes, write };
+                let new = NewSession { vdisk, version, scratch_bytes, write, record_boot };
                 let opened: OpenedSession = client.post(paths::SESSIONS, &new).await?;
                 context
                     .output

@@ -22,6 +22,7 @@ pub(super) async fn of(state: &Shared) -> String {
     versions(&mut text, &state.farm.view());
     events(&mut text, &state.farm.view());
     jobs(&mut text, &state.jobs.list());
+    profiles(&mut text, state);
     let (state, mut text) = (state.clone(), text);
     let measured = tokio::task::spawn_blocking(move || {
         stores(&mut text, &state);
@@ -109,6 +110,16 @@ fn versions(text: &mut Text, view: &FarmView) {
     text.one("orphans", Kind::Gauge, "Discarded changes that are kept aside.", view.orphans.len() as u64);
 }
 
+fn profiles(text: &mut Text, state: &AppState) {
+    let (view, profiles) = (state.farm.view(), &state.boot.profiles);
+    let known = view.profiles.len() as u64;
+    text.one("boot_profiles", Kind::Gauge, "Contents whose boots are known.", known);
+    let noted = profiles.recording() as u64;
+    text.one("boots_recorded", Kind::Gauge, "Boots that this server is taking note of.", noted);
+    let help = "Bytes that were asked into the page cache because devices read them while they boot.";
+    text.one("warmed_bytes_total", Kind::Counter, help, profiles.warmed_bytes());
+}
+
 fn access_text(access: AccessMode) -> &'static str {
     match access {
         AccessMode::Maintenance => "maintenance",
@@ -161,6 +172,11 @@ fn stores(text: &mut Text, state: &AppState) {
         marks.sample(&[("store", name), ("mark", "reserve")], of_store.reserve);
         marks.sample(&[("store", name), ("mark", "low")], of_store.low);
         marks.sample(&[("store", name), ("mark", "high")], of_store.high);
+    }
+    let help = "Bytes that were copied from adopted files and did not travel.";
+    let mut adopted = text.figure("store_adopted_bytes_total", Kind::Counter, help);
+    for (share, _) in &measured {
+        adopted.sample(&[("store", share.name.as_str())], share.store.taken_bytes());
     }
     let help = "Damaged chunks, which are never served.";
     let mut damaged = text.figure("store_quarantined_chunks", Kind::Gauge, help);

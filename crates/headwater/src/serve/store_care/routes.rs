@@ -1,12 +1,14 @@
-//! `/v1/stores/{name}/prune` and `/v1/stores/{name}/scrub`.
+//! `/v1/stores/{name}/prune`, `/v1/stores/{name}/scrub` and `/v1/stores/{name}/adopt`.
 
-use super::{prune, scrub};
+use super::{adopt, prune, scrub};
 use crate::serve::api_error::ApiError;
 use crate::serve::params;
 use crate::serve::routes::Routes;
 use crate::serve::state::{AppState, Shared};
 use crate::serve::stores::Share;
-use api::{Endpoint, Least, Method, PruneStore, PruneView, ScrubView, paths};
+use api::{
+    AdoptFile, AdoptedView, Endpoint, JobView, Least, Method, PruneStore, PruneView, ScrubView, paths,
+};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
@@ -30,7 +32,23 @@ pub(in crate::serve) fn routes(routes: Routes) -> Routes {
         "Stops a scrub; the next one goes on from there",
     );
     let show = Endpoint::get(paths::STORE_SCRUB, "Shows how a scrub stands and what the last one found");
+    let adopt = Endpoint::change(
+        Method::Post,
+        paths::STORE_ADOPT,
+        "store.adopt",
+        "Hashes a file that was brought by other means: what it has is copied and not fetched",
+    );
+    let forget = Endpoint::change(
+        Method::Delete,
+        paths::STORE_ADOPT,
+        "store.adopt-forget",
+        "Lets go of the files that were adopted; they themselves are not touched",
+    );
+    let adopted = Endpoint::get(paths::STORE_ADOPT, "Shows the files that were adopted");
     routes
+        .on(adopt.least(Least::FarmAdmin).takes::<AdoptFile>().answers::<JobView>(202), start_adoption)
+        .on(forget.least(Least::FarmAdmin), forget_adopted)
+        .on(adopted.answers::<AdoptedView>(200), show_adopted)
         .on(prune.least(Least::SiteAdmin).takes::<PruneStore>().answers::<PruneView>(200), self::prune)
         .on(show.answers::<ScrubView>(200), show_scrub)
         .on(start.least(Least::SiteAdmin).answers::<ScrubView>(202), start_scrub)
@@ -89,4 +107,31 @@ async fn stop_scrub(
     let share = share(&state, &name)?;
     state.scrub_of(&share).stop();
     Ok((StatusCode::ACCEPTED, view(&state, &share)))
+}
+
+async fn start_adoption(
+    State(state): State<Shared>,
+    Path(name): Path<String>,
+    body: Result<Json<AdoptFile>, JsonRejection>,
+) -> Result<(StatusCode, Json<JobView>), ApiError> {
+    let (share, Json(AdoptFile { path })) = (share(&state, &name)?, body?);
+    let job = adopt::start(&state, share, path)?;
+    Ok((StatusCode::ACCEPTED, Json(job.view())))
+}
+
+async fn forget_adopted(
+    State(state): State<Shared>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    share(&state, &name)?.store.forget_adopted();
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn show_adopted(
+    State(state): State<Shared>,
+    Path(name): Path<String>,
+) -> Result<Json<AdoptedView>, ApiError> {
+    let share = share(&state, &name)?;
+    let (files, taken_bytes) = (share.store.adopted_files(), share.store.taken_bytes());
+    Ok(Json(AdoptedView { store: share.name.clone(), files, taken_bytes }))
 }

@@ -148,6 +148,8 @@ pub(super) fn start(state: &Shared, share: &Arc<Share>) {
             Ok(found) if found.complete => {
                 state.farm.event(report(&scrub.store, &found));
                 scrub.end(Some(last(&found)), false);
+                // What is damaged and nowhere else here comes from the other servers.
+                state.care.look_soon();
             }
             Ok(_) => scrub.end(None, false),
             Err(error) => {

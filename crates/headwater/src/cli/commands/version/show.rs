@@ -4,7 +4,9 @@ use super::pending::gate_text;
 use super::vdisk;
 use crate::cli::Context;
 use crate::cli::output::{bytes, or_dash, time_of};
-use api::{DirtyView, DraftView, HolderView, OriginView, StampView, VersionState, VersionView};
+use api::{
+    BootProfileView, DirtyView, DraftView, HolderView, OriginView, StampView, VersionState, VersionView,
+};
 use model::Name;
 
 /// The columns of a table of versions.
@@ -64,6 +66,7 @@ fn fields(version: &VersionView) -> Vec<(&'static str, String)> {
         ("made", format!("{} by {}", time_of(version.created_ms), version.created_by)),
     ];
     fields.extend(version.origin.iter().map(|origin| ("branched", origin_text(origin))));
+    fields.push(("boot profile", version.boot_profile.as_ref().map_or_else(|| "none".to_owned(), profile)));
     let stamps = [
         ("sealed", &version.sealed),
         ("promoted", &version.promoted),
@@ -104,6 +107,16 @@ fn unsaved(draft: &DraftView, dirty: &DirtyView) -> String {
         dirty.from_epoch,
         draft.epoch
     )
+}
+
+/// What is known of the version's boots, in a line.
+fn profile(profile: &BootProfileView) -> String {
+    let size = format!("{} in {} chunks", bytes(profile.bytes), profile.chunks);
+    match (profile.inherited_from, profile.boots) {
+        (Some(number), _) => format!("{size}, as version {number} boots"),
+        (None, 0) => format!("{size}, as the version below boots"),
+        (None, boots) => format!("{size}, from {boots} boots"),
+    }
 }
 
 fn origin_text(origin: &OriginView) -> String {
