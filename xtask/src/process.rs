@@ -11,8 +11,19 @@ pub(crate) fn workspace() -> PathBuf {
 }
 
 /// The cargo that started this program, so that its toolchain is kept.
+///
+/// Without what `cargo run` tells the program that it runs: build scripts that look at it (ring's)
+/// would run again, and everything above them would be built again, here and at the next build by
+/// hand.
 pub(crate) fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let of_a_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(of_a_package) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
 }
 
 /// Shows the command, runs it with its output on the terminal, fails where it fails.
