@@ -11,6 +11,7 @@ use crate::steps::{Outcome, Steps};
 use crate::tidy;
 use anyhow::{Context, Result, ensure};
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Runs all of it; fails where any step failed.
@@ -68,6 +69,11 @@ fn tests(totals: &mut String) -> Result<()> {
 /// Runs tests, all of the workspace where no `selection` is given; tells the totals, and whether
 /// all have passed.
 pub(crate) fn run_tests(selection: &[&str]) -> Result<(String, bool)> {
+    run_tests_with(selection, &[])
+}
+
+/// [`run_tests`] with these variables in the tests' environment.
+pub(crate) fn run_tests_with(selection: &[&str], variables: &[(&str, &Path)]) -> Result<(String, bool)> {
     let nextest = exists("cargo-nextest");
     let selection = if selection.is_empty() { &["--workspace"] } else { selection };
     let mut command = in_user_namespace();
@@ -76,6 +82,7 @@ pub(crate) fn run_tests(selection: &[&str]) -> Result<(String, bool)> {
         false => command.arg("test"),
     };
     command.args(selection).arg("--no-fail-fast");
+    command.envs(variables.iter().copied());
     if !nextest && selection == ["--workspace"] {
         // Doc tests have a step of their own.
         command.arg("--all-targets");

@@ -41,6 +41,7 @@ const PACKAGES: &[Package] = &[
     package("e2fsprogs", Purpose::Lab, "fills the image's ext4 (mke2fs -d)"),
     package("fdisk", Purpose::Lab, "partitions the image (sfdisk)"),
     package("iproute2", Purpose::Test, "bridges and links between namespaces (ip)"),
+    package("nftables", Purpose::Test, "links between servers that lose packets (nft)"),
     package("util-linux", Purpose::Test, "namespaces for the end-to-end tests (unshare, nsenter)"),
     package("dnsmasq-base", Purpose::Test, "the foreign DHCP server beside our ProxyDHCP"),
     package("qemu-utils", Purpose::Test, "qemu-img as oracle for qcow2, qemu-nbd as peer"),

@@ -4,9 +4,9 @@
 //! figures stand in `docs/evidence.md`, one row for each name (`cargo xtask tidy` compares).
 
 use crate::binaries::{self, Build};
-use crate::check::run_tests;
+use crate::check::{run_tests, run_tests_with};
 use crate::packages::{self, Purpose};
-use crate::process::{cargo, run};
+use crate::process::{cargo, run, workspace};
 use crate::{image, lab};
 use anyhow::{Context, Result, ensure};
 use std::time::Instant;
@@ -27,6 +27,8 @@ enum Means {
     Lab,
     /// One test program of a package.
     Tests { package: &'static str, test: &'static str },
+    /// The same in its long form: the test writes its figure into a file that it is told.
+    LongTest { package: &'static str, test: &'static str },
     /// An example of a package with the claim's name, which prints its figure itself.
     Example { package: &'static str },
     /// A program in `benches`, which prints its figure itself.
@@ -88,6 +90,16 @@ pub(crate) const CLAIMS: &[Claim] = &[
         Means::Bench,
     ),
     claim(
+        "etcd-away",
+        "etcd away for 10 minutes: devices boot and read, changes are refused, all heals",
+        Means::LongTest { package: "headwater-e2e", test: "etcd_away" },
+    ),
+    claim(
+        "rejoin",
+        "a server with an empty disk rejoins and serves a boot while it hydrates",
+        Means::LongTest { package: "headwater-e2e", test: "rejoin" },
+    ),
+    claim(
         "sim",
         "three servers with the real rules and replication, every fault by chance: nothing is lost; flaws are found",
         Means::Example { package: "headwater-sim" },
@@ -120,6 +132,7 @@ impl Claim {
         match self.means {
             Means::Lab => show_lab(self.name),
             Means::Tests { package, test } => show_tests(self.name, package, test),
+            Means::LongTest { package, test } => show_long(self.name, package, test),
             Means::Example { package } => run(cargo().args([
                 "run",
                 "--release",
@@ -173,6 +186,24 @@ fn show_tests(name: &str, package: &str, test: &str) -> Result<()> {
     let began = Instant::now();
     let (totals, passed) = run_tests(&["--package", package, "--test", test])?;
     println!("{name}: {totals}, {:.0} s", began.elapsed().as_secs_f64());
+    ensure!(passed, "{name}: missed");
+    Ok(())
+}
+
+fn show_long(name: &str, package: &str, test: &str) -> Result<()> {
+    binaries::build(Build::Dev)?;
+    image::make_all()?;
+    let folder = workspace().join("target/e2e");
+    std::fs::create_dir_all(&folder)?;
+    let file = folder.join(format!("{name}.figure"));
+    std::fs::write(&file, "")?;
+    let variables = [("HEADWATER_FIGURE_FILE", file.as_path())];
+    let (totals, passed) = run_tests_with(&["--package", package, "--test", test], &variables)?;
+    let figure = std::fs::read_to_string(&file)?;
+    match figure.trim() {
+        "" => println!("{name}: {totals}"),
+        figure => println!("{figure}"),
+    }
     ensure!(passed, "{name}: missed");
     Ok(())
 }

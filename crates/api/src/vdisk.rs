@@ -19,6 +19,11 @@ pub struct VDiskView {
     pub created_ms: u64,
     /// What runs against its drafts before they are sealed, in order.
     pub hooks: Vec<Name>,
+    /// After how many seconds an open draft with changes is saved; none where each server's
+    /// configuration says so.
+    pub checkpoint_s: Option<u64>,
+    /// After how many changed bytes it is saved if that is earlier; none as above.
+    pub checkpoint_bytes: Option<u64>,
     /// The version that production devices boot.
     pub production: Option<u32>,
     /// The version that all devices boot instead; none where nothing is pinned.
@@ -34,6 +39,13 @@ pub struct PatchVDisk {
     /// What runs against its drafts before they are sealed, in order; as it is where there is no list.
     #[serde(default)]
     pub hooks: Option<Vec<Name>>,
+    /// After how many seconds an open draft with changes is saved, 1 to 604,800; 0 as each server's
+    /// configuration says; as it is where there is none.
+    #[serde(default)]
+    pub checkpoint_s: Option<u64>,
+    /// After how many changed bytes it is saved if that is earlier, from 1 MiB; 0 and none as above.
+    #[serde(default)]
+    pub checkpoint_bytes: Option<u64>,
 }
 
 /// The format of an image file.

@@ -26,6 +26,8 @@ pub struct VersionView {
     /// Bytes that this version adds to its parent on the answering server; none where that is not
     /// known.
     pub delta_bytes: Option<u64>,
+    /// The servers that have all of it, as they have confirmed.
+    pub copies: Vec<Name>,
     /// The kernel that machines boot; none where we cannot boot it.
     pub kernel: Option<String>,
     /// Why machines cannot boot it; none where they can.
@@ -108,6 +110,12 @@ pub struct DraftView {
     pub dirty: Option<DirtyView>,
     /// When the last checkpoint was made.
     pub checkpointed_ms: u64,
+    /// Since when there are bytes that only one server has, in no checkpoint or in one that no other
+    /// server has yet; none where every acknowledged byte is on two servers, and where the store is
+    /// on one server only.
+    pub alone_since_ms: Option<u64>,
+    /// How many those are at most; known on the server that has them.
+    pub alone_bytes: Option<u64>,
 }
 
 /// Who may write to a draft.

@@ -98,6 +98,13 @@ pub fn pending_script(mac: MacAddress, again: &HttpUrl) -> String {
     render(templates::PENDING, context! { mac => mac.to_string(), again => again.to_string() })
 }
 
+/// The script for a device that another server can boot: says why, and asks `scripts` in order.
+pub fn elsewhere_script(message: &str, scripts: &[HttpUrl]) -> String {
+    let lines: Vec<String> = message.lines().take(12).map(plain_text).collect();
+    let scripts: Vec<String> = scripts.iter().map(HttpUrl::to_string).collect();
+    render(templates::ELSEWHERE, context! { lines, scripts })
+}
+
 /// The script for a device that cannot boot: says why, waits, reboots.
 ///
 /// `message` may have several lines; whatever iPXE could take for more than text is replaced.

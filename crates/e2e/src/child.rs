@@ -1,6 +1,6 @@
 //! A child process that ends with the test, whatever way the test ends.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::process::{Child, Command};
 
 /// A running program, killed when dropped.
@@ -17,6 +17,13 @@ impl Guarded {
     /// The running process.
     pub fn child(&mut self) -> &mut Child {
         &mut self.0
+    }
+
+    /// Sends it a signal by its name, such as `STOP`.
+    pub fn signal(&self, signal: &str) -> Result<()> {
+        let sent = Command::new("kill").args(["-s", signal, &self.id().to_string()]).status()?;
+        ensure!(sent.success(), "signal {signal} was not sent to process {}", self.id());
+        Ok(())
     }
 
     /// Its process id.

@@ -6,18 +6,25 @@
 //! network, and nothing is left behind: namespaces go with the process that holds them.
 //!
 //! What a test asks for is seen on a guest's serial [`console`]; every wait has a limit and every
-//! failure shows the console's last lines. Read next: `tests/boot_matrix.rs`.
+//! failure shows the console's last lines. A [`scene`] is one server, a [`farm`] several on a real
+//! etcd. Read next: `tests/boot_matrix.rs`, `tests/farm.rs`.
 
 pub mod child;
+pub mod client;
 pub mod console;
 pub mod dnsmasq;
+pub mod etcd;
+pub mod farm;
+pub mod figure;
 pub mod machine;
 pub mod needs;
 pub mod network;
 pub mod scene;
 pub mod server;
+pub mod wires;
 
 pub use console::Console;
+pub use farm::Farm;
 pub use machine::Machine;
 pub use network::{Host, Segment};
 pub use server::Server;

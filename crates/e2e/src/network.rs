@@ -38,9 +38,14 @@ impl Namespace {
 
     /// Runs `ip` with these words inside the namespace.
     pub fn ip(&self, words: &str) -> Result<()> {
-        let output = self.command("ip").args(words.split_whitespace()).output()?;
+        self.run("ip", words)
+    }
+
+    /// Runs a program with these words, separated by spaces, inside the namespace.
+    pub(crate) fn run(&self, program: &str, words: &str) -> Result<()> {
+        let output = self.command(program).args(words.split_whitespace()).output()?;
         let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "ip {words}: {}", said.trim());
+        ensure!(output.status.success(), "{program} {words}: {}", said.trim());
         Ok(())
     }
 }
@@ -72,7 +77,7 @@ impl Segment {
         namespace.ip(&format!("address add {address} dev lan0"))?;
         namespace.ip("link set lan0 up")?;
         let address = address.split('/').next().unwrap_or_default().to_owned();
-        Ok(Host { namespace, address })
+        Ok(Host { namespace, address, port })
     }
 
     /// Plugs in a tap for a machine and gives back its name; the machine's emulator must be
@@ -87,6 +92,11 @@ impl Segment {
     /// A command that will run where the segment's bridge is.
     pub fn command(&self, program: &str) -> Command {
         self.switch.command(program)
+    }
+
+    /// The bridge's namespace, for whoever interferes with what passes it.
+    pub(crate) fn switch(&self) -> &Namespace {
+        &self.switch
     }
 
     fn plug(&self, port: &str) -> Result<()> {
@@ -105,11 +115,18 @@ pub struct Host {
     namespace: Namespace,
     /// Its IPv4 address on the segment.
     pub address: String,
+    /// The bridge's port that it is plugged into.
+    pub(crate) port: String,
 }
 
 impl Host {
     /// A command that will run on the host.
     pub fn command(&self, program: &str) -> Command {
         self.namespace.command(program)
+    }
+
+    /// Its namespace, for whoever interferes with what it sends.
+    pub(crate) fn namespace(&self) -> &Namespace {
+        &self.namespace
     }
 }

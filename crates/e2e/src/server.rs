@@ -18,10 +18,10 @@ pub enum Place {
     SmallFileSystem,
 }
 
-/// A running server; its store and its farm database go with it.
+/// A server, running or not; its store and its farm database go with it.
 #[derive(Debug)]
 pub struct Server {
-    process: Guarded,
+    process: Option<Guarded>,
     programs: Programs,
     place: Place,
     folder: TempDir,
@@ -35,29 +35,42 @@ impl Server {
 
     /// Starts the server with a configuration in which the placeholders are replaced.
     pub fn start(host: &Host, programs: &Programs, place: Place, config: &str) -> Result<Self> {
+        let mut server = Self::prepare(programs, place, config)?;
+        server.start_again(host)?;
+        Ok(server)
+    }
+
+    /// Writes the configuration of a server that is started later.
+    pub fn prepare(programs: &Programs, place: Place, config: &str) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("headwater-e2e-").tempdir_in("/var/tmp")?;
         let path = |path: &Path| path.display().to_string();
         let config = config.replace(Self::FOLDER, &path(folder.path()));
         let config = config.replace(Self::AGENT, &path(&programs.agent));
         std::fs::write(folder.path().join("headwater.toml"), config)?;
-        let state = folder.path().join("state");
-        let store = state.join("store");
-        std::fs::create_dir_all(&store)?;
-        let process = serve(host, programs, place, folder.path())?;
-        Ok(Self { process, programs: programs.clone(), place, folder })
+        let server = Self { process: None, programs: programs.clone(), place, folder };
+        std::fs::create_dir_all(server.store_path())?;
+        Ok(server)
     }
 
     /// Ends the server as `kill -9` does; its connections break, its state stays.
     pub fn kill(&mut self) -> Result<()> {
-        self.process.child().kill()?;
-        self.process.child().wait()?;
+        if let Some(mut process) = self.process.take() {
+            process.child().kill()?;
+            process.child().wait()?;
+        }
         Ok(())
     }
 
-    /// Starts a killed server again on what it left.
+    /// Starts a server that was prepared or killed on what it left.
     pub fn start_again(&mut self, host: &Host) -> Result<()> {
-        self.process = serve(host, &self.programs, self.place, self.folder.path())?;
+        self.process = Some(serve(host, &self.programs, self.place, self.folder.path())?);
         Ok(())
+    }
+
+    /// Sends the server a signal, such as `STOP` and `CONT`.
+    pub fn signal(&self, signal: &str) -> Result<()> {
+        let process = self.process.as_ref().context("the server does not run")?;
+        process.signal(signal)
     }
 
     /// Starts a server with the same configuration but a state of its own, which must fail, and
@@ -95,7 +108,23 @@ impl Server {
 
     /// Whether the server has stopped by itself.
     pub fn has_ended(&self) -> Result<bool> {
-        Ok(!std::path::Path::new(&format!("/proc/{}/exe", self.process.id())).exists())
+        let alive = |process: &Guarded| Path::new(&format!("/proc/{}/exe", process.id())).exists();
+        Ok(!self.process.as_ref().is_some_and(alive))
+    }
+
+    /// The configuration's file.
+    pub fn config_path(&self) -> PathBuf {
+        self.folder.path().join("headwater.toml")
+    }
+
+    /// The state directory.
+    pub fn state_path(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    /// The store's directory.
+    pub fn store_path(&self) -> PathBuf {
+        self.state_path().join("store")
     }
 
     fn log_path(&self) -> PathBuf {

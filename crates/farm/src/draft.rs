@@ -44,6 +44,10 @@ pub struct Draft {
     pub checkpoint: Root,
     /// When that was.
     pub checkpointed: Timestamp,
+    /// Since when there are bytes in the checkpoint that only the server which made it had when it
+    /// was made; none where another server had the checkpoint before. What counts now is
+    /// `rules::draft::alone_since`.
+    pub alone_since: Option<Timestamp>,
 }
 
 /// Who holds a draft's write lease.

@@ -44,5 +44,5 @@ pub use rules::boot::{Boot, BootAccess, BootDecision, BootMenu, BootRequest, boo
 pub use rules::reach::roots_in_use;
 pub use timestamp::{Stamp, Timestamp};
 pub use topology::{AdminToken, Farm, Server, Site, Store};
-pub use vdisk::{Bootable, Doomed, Gate, Origin, VDisk, Version, VersionState};
+pub use vdisk::{Bootable, Checkpoints, Doomed, Gate, Origin, VDisk, Version, VersionState};
 pub use view::{FarmView, Stored};

@@ -38,6 +38,9 @@ impl fmt::Debug for FarmAuthority {
 pub struct Member {
     /// Where it listens for its peers, `HOST:PORT`.
     pub address: String,
+    /// Where devices reach its boot endpoints, `ADDRESS:PORT`; empty until it has started, and where
+    /// it does not know.
+    pub boot: String,
     /// The serials of the certificates that it may show, 32 hexadecimal digits each; the newest
     /// first, two at most.
     pub serials: Vec<String>,

@@ -25,8 +25,21 @@ pub struct VDisk {
     pub next: VersionNumber,
     /// What runs against a draft before it is sealed, in order; servers know hooks by these names.
     pub hooks: Vec<Name>,
+    /// How often its open drafts are saved for other servers to go on from.
+    pub checkpoints: Checkpoints,
     /// When it was registered.
     pub created: Timestamp,
+}
+
+/// How often open drafts of a vDisk become checkpoints; what is none is as each server's
+/// configuration says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Checkpoints {
+    /// After how many seconds with changes, at least 1.
+    pub every_s: Option<u64>,
+    /// After how many changed bytes, if that is earlier; at least 1 MiB.
+    pub bytes: Option<u64>,
 }
 
 /// A numbered state of a vDisk.

@@ -45,6 +45,20 @@ sleep 30
 chain --timeout 10000 --replace --autofree {{ again }} || reboot
 ";
 
+/// A device that another server can boot.
+pub(super) const ELSEWHERE: &str = r"#!ipxe
+{% for line in lines %}
+echo Headwater: {{ line }}
+{% endfor %}
+{% for script in scripts %}
+echo Headwater: asking {{ script }}
+chain --timeout 10000 --replace --autofree {{ script }} ||
+{% endfor %}
+echo Headwater: no answer; rebooting in 10 seconds
+sleep 10
+reboot
+";
+
 /// A device that cannot boot.
 pub(super) const ERROR: &str = r"#!ipxe
 {% for line in lines %}

@@ -71,6 +71,16 @@ fn an_error_is_shown_and_cannot_become_a_command() {
 }
 
 #[test]
+fn a_device_is_sent_to_the_server_that_has_its_writes() {
+    let text =
+        elsewhere_script("server pvs03 has changes", &[url(3, "/boot/v1/script?mac=52:54:00:00:00:01")]);
+    assert!(text.contains("echo Headwater: server pvs03 has changes\n"), "{text}");
+    let chain = "chain --timeout 10000 --replace --autofree http://10.0.0.3:6900/boot/v1/script?mac=52:54:00:00:00:01 ||";
+    assert!(text.contains(chain), "{text}");
+    assert!(text.ends_with("reboot\n"), "nobody sits in front of it: {text}");
+}
+
+#[test]
 fn boot_media_fall_through_to_the_next_server() {
     let text = chain_script(&[url(1, "/boot/v1/script"), url(2, "/boot/v1/script")]);
     assert!(

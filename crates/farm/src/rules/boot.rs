@@ -50,6 +50,13 @@ pub enum BootDecision {
         /// What to show on the machine.
         reason: String,
     },
+    /// Another server can boot it and this one cannot: what the device wrote is not here.
+    Elsewhere {
+        /// The servers that can, by the records.
+        servers: Vec<Name>,
+        /// Why this one does not.
+        reason: String,
+    },
     /// Do not boot it.
     Refuse {
         /// What to show on the machine and to the admin.
@@ -115,7 +122,9 @@ pub fn boot_decision(view: &FarmView, request: &BootRequest, now: Timestamp) -> 
 
 /// Why a device would not boot its default vDisk from `server` now, for people; none where it would.
 pub fn why_not_booting(view: &FarmView, device: &Device, server: &Name, now: Timestamp) -> Option<String> {
-    boot(view, device, view.vdisk_of(device), server, now).err()
+    boot(view, device, view.vdisk_of(device), server, now).err().map(|no| match no {
+        No::Refused(reason) | No::Elsewhere { reason, .. } => reason,
+    })
 }
 
 fn known(view: &FarmView, device: &Device, request: &BootRequest, now: Timestamp) -> BootDecision {
@@ -132,8 +141,23 @@ fn known(view: &FarmView, device: &Device, request: &BootRequest, now: Timestamp
         }
         None => vdisks.first(),
     };
-    boot(view, device, chosen, &request.server, now)
-        .map_or_else(|reason| BootDecision::Refuse { reason }, |boot| BootDecision::Boot(Box::new(boot)))
+    match boot(view, device, chosen, &request.server, now) {
+        Ok(boot) => BootDecision::Boot(Box::new(boot)),
+        Err(No::Refused(reason)) => BootDecision::Refuse { reason },
+        Err(No::Elsewhere { servers, reason }) => BootDecision::Elsewhere { servers, reason },
+    }
+}
+
+/// Why a device does not boot from the server that it asks.
+enum No {
+    Refused(String),
+    Elsewhere { servers: Vec<Name>, reason: String },
+}
+
+impl From<String> for No {
+    fn from(reason: String) -> Self {
+        Self::Refused(reason)
+    }
 }
 
 fn boot(
@@ -142,10 +166,10 @@ fn boot(
     vdisk: Option<&Name>,
     server: &Name,
     now: Timestamp,
-) -> Result<Boot, String> {
+) -> Result<Boot, No> {
     let name = &device.name;
     if device.disabled {
-        return Err(format!("device {name} is disabled"));
+        return Err(format!("device {name} is disabled").into());
     }
     let collection = view.collections.get(&device.collection).ok_or_else(|| {
         format!("device {name} is in collection {}, which does not exist", device.collection)
@@ -155,7 +179,7 @@ fn boot(
     })?;
     let version = version_for(view, device, collection, vdisk)?;
     if let Bootable::No { reason } = &version.boot {
-        return Err(format!("machines cannot boot from vDisk {}: {reason}", vdisk.name));
+        return Err(format!("machines cannot boot from vDisk {}: {reason}", vdisk.name).into());
     }
     let access = access(view, device, collection, version, server, now)?;
     Ok(Boot {
@@ -227,7 +251,7 @@ fn access(
     version: &Version,
     server: &Name,
     now: Timestamp,
-) -> Result<BootAccess, String> {
+) -> Result<BootAccess, No> {
     if version.state == VersionState::Sealed {
         return Ok(BootAccess::ReadOnly { write_cache: collection.write_cache });
     }
@@ -239,7 +263,18 @@ fn access(
     };
     match draft::attach(view, &attach, now) {
         Ok(_) => Ok(BootAccess::Draft),
-        Err(refusal) => Err(refusal.message),
+        Err(refusal) => Err(not_here(view, &attach, refusal.message, now)),
+    }
+}
+
+/// Whether another server could attach a draft that this one cannot.
+fn not_here(view: &FarmView, attach: &draft::Attach, reason: String, now: Timestamp) -> No {
+    let Some(draft) = view.draft(&attach.vdisk, attach.number) else { return reason.into() };
+    let held = draft::not_held_by_others(draft, attach.device.as_ref(), now).is_err();
+    let servers = draft::able_servers(view, draft);
+    match held || servers.is_empty() || servers.contains(&attach.server) {
+        true => reason.into(),
+        false => No::Elsewhere { servers, reason },
     }
 }
 

@@ -128,10 +128,30 @@ pub fn checkpoint(
     };
     let Content { root, data_bytes, boot } = content;
     hold(view, &mut change, root, &lease.server, now);
-    let next = Draft { dirty, checkpoint: root, checkpointed: now, ..draft.record.clone() };
+    let alone_since = alone_since(view, draft);
+    let next = Draft { dirty, checkpoint: root, checkpointed: now, alone_since, ..draft.record.clone() };
     write(&mut change, draft, next);
     write_version(&mut change, version, Version { root, data_bytes, boot, ..version.record.clone() });
     Ok(change)
+}
+
+/// Since when there are acknowledged bytes of a draft that would go with one server: they are in no
+/// checkpoint, or in one that no other server has yet. None where every byte is on two servers.
+pub fn alone_since(view: &FarmView, draft: &Draft) -> Option<Timestamp> {
+    let dirty = draft.dirty.as_ref().map(|dirty| dirty.since);
+    match view.copies_of(draft.checkpoint).nth(1) {
+        Some(_) => dirty,
+        None => draft.alone_since.or(dirty),
+    }
+}
+
+/// The servers that could go on with a draft if they were asked: the one that has bytes which no
+/// checkpoint has, else all that have the checkpoint completely.
+pub fn able_servers(view: &FarmView, draft: &Draft) -> Vec<Name> {
+    match &draft.dirty {
+        Some(dirty) => vec![dirty.server.clone()],
+        None => view.copies_of(draft.checkpoint).map(|(server, _)| server.clone()).collect(),
+    }
 }
 
 /// Gives the lease back. Bytes that no checkpoint has stay noted: only this server may go on then.
@@ -254,7 +274,11 @@ pub(super) fn held<'a>(view: &'a FarmView, lease: &Lease) -> Result<&'a Stored<D
     Ok(draft)
 }
 
-fn not_held_by_others(draft: &Draft, device: Option<&Name>, now: Timestamp) -> Result<(), Refusal> {
+pub(super) fn not_held_by_others(
+    draft: &Draft,
+    device: Option<&Name>,
+    now: Timestamp,
+) -> Result<(), Refusal> {
     let Some(holder) = &draft.holder else { return Ok(()) };
     if device.is_some() && holder.device.as_ref() == device {
         return Ok(());

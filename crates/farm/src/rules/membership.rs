@@ -97,12 +97,18 @@ pub fn renewed(view: &FarmView, server: &Name, serial: String) -> Result<Change,
     Ok(rewrite(seen, Member { serials, ..member.clone() }))
 }
 
-/// Notes that a member has started, and where it listens now.
+/// Notes that a member has started, and where its peers and devices reach it now.
 ///
 /// `incarnation` is what its state directory says after this start was counted there. One that is
 /// not above the recorded one was counted by somebody else: the directory was restored from an
 /// older copy, or another machine runs with a copy of it.
-pub fn started(view: &FarmView, server: &Name, incarnation: u64, address: String) -> Result<Change, Refusal> {
+pub fn started(
+    view: &FarmView,
+    server: &Name,
+    incarnation: u64,
+    address: String,
+    boot: String,
+) -> Result<Change, Refusal> {
     let (seen, member) = member(view, server)?;
     if incarnation <= member.incarnation {
         let message = format!(
@@ -114,7 +120,7 @@ pub fn started(view: &FarmView, server: &Name, incarnation: u64, address: String
         );
         return Err(Refusal::new(RefusalKind::Fenced, message, hint));
     }
-    Ok(rewrite(seen, Member { incarnation, address, ..member.clone() }))
+    Ok(rewrite(seen, Member { incarnation, address, boot, ..member.clone() }))
 }
 
 /// Takes a server out of the farm: its peers refuse it from then on, and what it had is not counted
@@ -188,7 +194,8 @@ fn admit(view: &FarmView, change: &mut Change, joining: Joining, now: Timestamp)
         let message = format!("the farm has {members} servers, which is the most it can have");
         return Err(Refusal::new(RefusalKind::Limit, message, "remove one: `headwater server remove NAME`"));
     }
-    let member = Some(Member { address, serials: vec![serial], incarnation: 0, joined: now });
+    let member =
+        Some(Member { address, boot: String::new(), serials: vec![serial], incarnation: 0, joined: now });
     let key = Key::Server(server.clone());
     let record = match view.servers.get(&server) {
         Some(seen) if seen.member.is_some() => {

@@ -7,7 +7,7 @@ use crate::event::{EventKind, NewEvent};
 use crate::key::{Guard, Key};
 use crate::record::FormatRevision;
 use crate::timestamp::{Stamp, Timestamp};
-use crate::vdisk::{Bootable, Doomed, VDisk, Version, VersionState};
+use crate::vdisk::{Bootable, Checkpoints, Doomed, VDisk, Version, VersionState};
 use crate::view::FarmView;
 use model::{AccessMode, DiskSize, Name, Root, VersionNumber};
 
@@ -15,6 +15,10 @@ use model::{AccessMode, DiskSize, Name, Root, VersionNumber};
 pub const MAX_ASSIGNED: usize = 16;
 /// The most hooks of a vDisk: each takes its time at every seal, and a longer list is a mistake.
 pub const MAX_HOOKS: usize = 16;
+/// The longest time between checkpoints: a week, beyond which somebody meant something else.
+pub const MAX_CHECKPOINT_S: u64 = 7 * 86_400;
+/// The fewest changed bytes that make a checkpoint by themselves: each is a layer until the seal.
+pub const MIN_CHECKPOINT_BYTES: u64 = 1 << 20;
 /// How many writes a change of ours may have (the database takes 128, with the events).
 const MAX_WRITES: usize = 120;
 /// How many users of a vDisk or collection a refusal names.
@@ -109,6 +113,7 @@ pub(super) fn put_new(change: &mut Change, store: Name, hooks: Vec<Name>, first:
         pinned: None,
         next: VersionNumber(number.0 + 1),
         hooks,
+        checkpoints: Checkpoints::default(),
         created: first.created.at,
     };
     change.absent(Key::VDisk(name.clone()));
@@ -130,6 +135,25 @@ pub fn set_hooks(view: &FarmView, name: &Name, hooks: Vec<Name>) -> Result<Chang
     let mut change = Change::default();
     if vdisk.hooks != hooks {
         write_vdisk(&mut change, vdisk, VDisk { hooks, ..vdisk.record.clone() });
+    }
+    Ok(change)
+}
+
+/// Changes how often open drafts of a vDisk are saved.
+pub fn set_checkpoints(view: &FarmView, name: &Name, checkpoints: Checkpoints) -> Result<Change, Refusal> {
+    let vdisk = view.vdisks.get(name).ok_or_else(|| Refusal::not_found("vDisk", name, "vdisk list"))?;
+    let (seconds, bytes) = (1..=MAX_CHECKPOINT_S, MIN_CHECKPOINT_BYTES..=u64::MAX);
+    if !checkpoints.every_s.is_none_or(|every| seconds.contains(&every)) {
+        let message = format!("a checkpoint is made every 1 to {MAX_CHECKPOINT_S} seconds");
+        return Err(Refusal::new(RefusalKind::Limit, message, "give a time between 1s and 7d"));
+    }
+    if !checkpoints.bytes.is_none_or(|after| bytes.contains(&after)) {
+        let message = "a checkpoint is made after 1 MiB of changes at the earliest";
+        return Err(Refusal::new(RefusalKind::Limit, message, "each of them is a layer until the seal"));
+    }
+    let mut change = Change::default();
+    if vdisk.checkpoints != checkpoints {
+        write_vdisk(&mut change, vdisk, VDisk { checkpoints, ..vdisk.record.clone() });
     }
     Ok(change)
 }

@@ -95,6 +95,7 @@ pub fn create(view: &FarmView, command: CreateVersion, stamp: &Stamp) -> Result<
         dirty: None,
         checkpoint: parent.root,
         checkpointed: stamp.at,
+        alone_since: None,
     };
     change.put(key, &draft);
     let message =

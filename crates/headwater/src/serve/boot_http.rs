@@ -46,6 +46,9 @@ struct ScriptQuery {
     mac: Option<String>,
     /// What was chosen in the boot menu.
     vdisk: Option<String>,
+    /// How many servers have sent the machine on.
+    #[serde(default)]
+    sent: u8,
 }
 
 /// Answers an iPXE script, always with status 200: iPXE shows nothing of an error page, so what
@@ -65,7 +68,7 @@ async fn script(
         (_, Err(error)) => boot::ipxe::error_script(&error.to_string()),
         (Some(Ok(mac)), Ok(chosen)) => {
             let from = from.map_or(Ipv4Addr::UNSPECIFIED.into(), |from| from.0.0.ip());
-            let asked = ScriptRequest { mac, chosen, now: SystemTime::now(), from };
+            let asked = ScriptRequest { mac, chosen, sent_on: query.sent, now: SystemTime::now(), from };
             service.script(asked, &reached).await
         }
     };

@@ -10,9 +10,11 @@ use super::drafts::{DraftError, Drafts};
 use super::farm::FarmHandle;
 use super::profiles::Profiles;
 use super::reached::Reached;
+use super::replication::Replication;
 use super::sessions::{Holder, OpenError, SessionInfo, SessionMode, SessionSpec, Sessions, Token};
 use boot::ipxe::{
-    BootSource, DeviceScript, HttpUrl, KernelArg, chain_script, error_script, menu_script, pending_script,
+    BootSource, DeviceScript, HttpUrl, KernelArg, chain_script, elsewhere_script, error_script, menu_script,
+    pending_script,
 };
 use boot::loaders::Loaders;
 use disk::BlockIo;
@@ -48,6 +50,7 @@ pub(crate) struct BootService {
     pub(crate) loaders: Arc<Loaders>,
     pub(crate) drafts: Arc<Drafts>,
     pub(crate) profiles: Arc<Profiles>,
+    pub(crate) replication: Arc<Replication>,
     /// One attachment at a time: a plan may be asked for twice.
     pub(crate) attaching: tokio::sync::Mutex<()>,
 }
@@ -58,11 +61,17 @@ pub(crate) struct ScriptRequest {
     pub(crate) mac: MacAddress,
     /// What was chosen in its menu, if it was shown one.
     pub(crate) chosen: Option<Name>,
+    /// How many servers have sent it on to another one by now.
+    pub(crate) sent_on: u8,
     /// When it asked.
     pub(crate) now: SystemTime,
     /// Where it asked from.
     pub(crate) from: IpAddr,
 }
+
+/// How often a machine is sent on: once by the server it came to, once more where the draft has
+/// moved meanwhile. Two servers whose records differ for a moment must not send it to and fro.
+const MAX_SENT_ON: u8 = 2;
 
 /// Why a device that the rules let boot gets no script.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +88,17 @@ enum ScriptError {
     Args { collection: Name, source: boot::ipxe::InvalidKernelArg },
 }
 
+impl BootSettings {
+    /// Where devices reach us, as far as this server can know it without having been asked: as
+    /// configured, else at the address that it gave to its peers.
+    pub(crate) fn known_address(&self, mesh_address: &str) -> Option<SocketAddr> {
+        let listens = Some(self.http.ip()).filter(|ip| !ip.is_unspecified());
+        let of_peers = || mesh_address.parse::<SocketAddr>().ok().map(|address| address.ip());
+        let ip = self.advertise.or(listens).or_else(of_peers)?;
+        Some(SocketAddr::new(ip, self.http.port()))
+    }
+}
+
 impl BootService {
     /// Where a device reached us, by the `Host` it asked for.
     pub(crate) fn reached(&self, host: Option<&str>) -> Reached {
@@ -93,9 +113,10 @@ impl BootService {
 
     /// The script of a machine: it boots, chooses, waits to be accepted, or is told why not.
     pub(crate) async fn script(&self, asked: ScriptRequest, reached: &Reached) -> String {
-        let ScriptRequest { mac, chosen, now, from } = asked;
+        let ScriptRequest { mac, now, from, .. } = asked;
         let again = || url(reached, format!("/boot/v1/script?mac={mac}"));
-        match self.farm.boot_decision(mac, chosen, from).await {
+        match self.farm.boot_decision(mac, asked.chosen.clone(), from).await {
+            Ok(BootDecision::Elsewhere { servers, reason }) => self.send_on(&asked, &servers, &reason),
             Ok(BootDecision::Boot(boot)) => self.boot_script(*boot, reached, now).await,
             Ok(BootDecision::Menu(menu)) => menu_script(&menu.device, &menu.vdisks, menu.timeout, &again()),
             Ok(BootDecision::Pending { .. } | BootDecision::AutoAdd(_)) => pending_script(mac, &again()),
@@ -214,6 +235,27 @@ impl BootService {
             args.push(KernelArg::new(word).map_err(wrong)?);
         }
         Ok(args)
+    }
+
+    /// Sends a machine to the servers that can boot it, if they are there; else says who is missing.
+    fn send_on(&self, asked: &ScriptRequest, servers: &[Name], reason: &str) -> String {
+        let (connected, view) = (self.replication.connected(), self.farm.view());
+        let vdisk = asked.chosen.as_ref().map(|vdisk| format!("&vdisk={vdisk}")).unwrap_or_default();
+        let path =
+            format!("/boot/v1/script?mac={}{vdisk}&sent={}", asked.mac, asked.sent_on.saturating_add(1));
+        let script = |server: &Name| {
+            let member = view.servers.get(server)?.member.as_ref()?;
+            HttpUrl::new(member.boot.parse().ok()?, &path).ok()
+        };
+        let there = servers.iter().filter(|server| connected.contains(server));
+        let scripts: Vec<HttpUrl> = there.filter_map(script).collect();
+        if scripts.is_empty() || asked.sent_on >= MAX_SENT_ON {
+            let names: Vec<&str> = servers.iter().map(Name::as_str).collect();
+            let missing = format!("{reason}\nhint: not connected now: server {}", names.join(", "));
+            return self.refuse(asked.mac.to_string(), &missing);
+        }
+        tracing::info!(mac = %asked.mac, ?servers, reason, "a machine is sent on");
+        elsewhere_script(reason, &scripts)
     }
 
     fn refuse(&self, subject: String, reason: &str) -> String {

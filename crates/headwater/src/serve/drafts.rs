@@ -102,13 +102,23 @@ pub(crate) struct Drafts {
     hooks: Hooks,
     open: Mutex<HashMap<DraftKey, Arc<OpenDraft>>>,
     turns: Mutex<HashMap<DraftKey, Weak<tokio::sync::Mutex<()>>>>,
+    /// Bytes of this server's checkpoints that no other server had when the next was made.
+    saved_alone: Mutex<HashMap<DraftKey, u64>>,
 }
 
 impl Drafts {
     /// The drafts of this server, none of them open; `hooks` may run before a seal.
     pub(crate) fn new(farm: Arc<FarmHandle>, stores: Stores, hooks: Hooks) -> Self {
         let server = farm.server().clone();
-        Self { farm, server, stores, hooks, open: Mutex::default(), turns: Mutex::default() }
+        Self {
+            farm,
+            server,
+            stores,
+            hooks,
+            open: Mutex::default(),
+            turns: Mutex::default(),
+            saved_alone: Mutex::default(),
+        }
     }
 
     /// The farm whose drafts they are.
@@ -119,6 +129,35 @@ impl Drafts {
     /// Bytes of a draft that no checkpoint has, where they are here and the draft is open.
     pub(crate) fn dirty_bytes(&self, key: &DraftKey) -> Option<u64> {
         self.opened(key).map(|open| open.draft.dirty_bytes())
+    }
+
+    /// Bytes of a draft that only this server may have, where the draft is open here: those that no
+    /// checkpoint has, and those of checkpoints that had not come to others when the next was made.
+    pub(crate) fn alone_bytes(&self, key: &DraftKey) -> Option<u64> {
+        let dirty = self.dirty_bytes(key)?;
+        let view = self.farm.view();
+        let draft = view.draft(&key.vdisk, key.number)?;
+        let saved = match view.copies_of(draft.checkpoint).nth(1) {
+            Some(_) => 0,
+            None => self.saved_alone().get(key).copied().unwrap_or(0),
+        };
+        Some(dirty + saved)
+    }
+
+    /// Notes the bytes of a new checkpoint; `before_is_safe` says whether another server has the one
+    /// before, so that only the new one's bytes are alone.
+    fn note_saved(&self, key: &DraftKey, bytes: u64, before_is_safe: bool) {
+        let mut alone = self.saved_alone();
+        // Bounded by the drafts that are open here.
+        let open = self.lock();
+        alone.retain(|other, _| other == key || open.contains_key(other));
+        drop(open);
+        let sum = alone.entry(key.clone()).or_default();
+        *sum = if before_is_safe { bytes } else { *sum + bytes };
+    }
+
+    fn saved_alone(&self) -> MutexGuard<'_, HashMap<DraftKey, u64>> {
+        self.saved_alone.lock().expect("no holder of this lock panics")
     }
 
     /// Whether a draft is open here in this epoch.
@@ -179,6 +218,14 @@ impl Drafts {
     fn lock(&self) -> MutexGuard<'_, HashMap<DraftKey, Arc<OpenDraft>>> {
         self.open.lock().expect("no holder of this lock panics")
     }
+}
+
+/// Since when a draft has bytes that only one server has; none also where only one has a share of its
+/// store, which is how that farm is meant to be.
+pub(crate) fn alone_since(view: &FarmView, draft: &Draft) -> Option<farm::Timestamp> {
+    let store = view.vdisks.get(&draft.vdisk).and_then(|vdisk| view.stores.get(&vdisk.store))?;
+    let since = farm::rules::draft::alone_since(view, draft);
+    since.filter(|_| store.paths.len() > 1)
 }
 
 /// Runs what may wait for a disk on a thread of its own.

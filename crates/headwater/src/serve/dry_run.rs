@@ -35,6 +35,7 @@ fn what_boots(view: &FarmView, device: &Device, server: &Name, now: Timestamp) -
     match farm::boot_decision(view, &request, now) {
         BootDecision::Boot(boot) => format!("{} version {}", boot.vdisk, boot.version),
         BootDecision::Refuse { reason } => format!("nothing: {reason}"),
+        BootDecision::Elsewhere { reason, .. } => format!("from another server: {reason}"),
         BootDecision::Menu(_) | BootDecision::AutoAdd(_) | BootDecision::Pending { .. } => {
             "nothing".to_owned()
         }

@@ -45,7 +45,7 @@ pub(super) async fn start(state: &Arc<AppState>) -> Result<()> {
         );
     }
     let incarnation = incarnation::count(&directory)?;
-    note_start(&state.farm, incarnation).await?;
+    note_start(state, incarnation).await?;
     let farm = farm_id(&state.farm.view())?;
     let options = LinkOptions::new(farm, incarnation, state.config.mesh.listen);
     let (peers, watched) = watch::channel(peers_of(&state.farm));
@@ -79,13 +79,16 @@ fn identity_dir(state: &AppState) -> PathBuf {
 }
 
 /// An older copy of the state directory, or a second machine with it, does not start.
-async fn note_start(farm: &FarmHandle, incarnation: u64) -> Result<()> {
+async fn note_start(state: &AppState, incarnation: u64) -> Result<()> {
+    let farm = &state.farm;
     let server = farm.server().clone();
     let started = farm
         .decide(|view, _| {
             let member = view.servers.get(&server).and_then(|server| server.member.as_ref());
             let address = member.map(|member| member.address.clone()).unwrap_or_default();
-            membership::started(view, &server, incarnation, address)
+            let boot = state.boot.settings.known_address(&address);
+            let boot = boot.map(|address| address.to_string()).unwrap_or_default();
+            membership::started(view, &server, incarnation, address, boot)
         })
         .await;
     match started {

@@ -6,6 +6,7 @@
 //!
 //! What it does not do: reach the peers (whoever does calls [`Replication::connect`]).
 
+mod former;
 mod image;
 mod routes;
 mod wanted;
@@ -72,7 +73,7 @@ impl Replication {
     }
 
     /// The other servers that are connected.
-    fn connected(&self) -> Vec<Name> {
+    pub(crate) fn connected(&self) -> Vec<Name> {
         let peers = self.peers.lock().expect("no holder of this lock panics").clone();
         peers.map(|peers| peers.connected()).unwrap_or_default()
     }
@@ -138,6 +139,7 @@ async fn claim_all(stores: &Stores, farm: &FarmHandle, mut completed: UnboundedR
 /// What was wanted a moment ago and is again begins anew.
 async fn let_go(stores: &Stores, farm: &Arc<FarmHandle>) {
     let mut changes = farm.changes();
+    let mut former = former::Former::default();
     loop {
         changes.mark_unchanged();
         let (shares, view, server) = (stores.clone(), farm.view(), farm.server().clone());
@@ -145,6 +147,7 @@ async fn let_go(stores: &Stores, farm: &Arc<FarmHandle>) {
             wanted::let_go(&shares, &wanted::wanted(&view, &shares, &server));
         });
         gone.await.expect("deleting answers with an error");
+        former.let_go(stores, farm).await;
         if changes.changed().await.is_err() {
             return;
         }

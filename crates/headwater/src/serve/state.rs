@@ -145,7 +145,7 @@ fn boot_service(
     stores: &Stores,
     listeners: &Listeners,
     drafts: Drafts,
-    replication: &Replication,
+    replication: &Arc<Replication>,
 ) -> Result<Arc<BootService>> {
     let settings = BootSettings {
         server: config.server.name.clone(),
@@ -168,6 +168,7 @@ fn boot_service(
         files: Arc::new(BootFileCache::new(config.server.state_dir.join("boot"), config.agent_path())),
         steps: Arc::new(BootSteps::default()),
         loaders: read_loaders(&config.boot.loader_dir),
+        replication: Arc::clone(replication),
     }))
 }
 

@@ -56,6 +56,14 @@ impl Upkeep {
         }
     }
 
+    /// How often a draft is saved, and after how many bytes: as its vDisk says, else the configuration.
+    fn checkpoints(&self, key: &DraftKey) -> (Duration, u64) {
+        let view = self.boot.farm.view();
+        let of_vdisk = view.vdisks.get(&key.vdisk).map(|vdisk| vdisk.checkpoints).unwrap_or_default();
+        let every_s = of_vdisk.every_s.unwrap_or(self.config.checkpoint_s);
+        (Duration::from_secs(every_s), of_vdisk.bytes.unwrap_or(self.config.checkpoint_bytes.0))
+    }
+
     /// Makes checkpoints of drafts that have been dirty for long, or have much to lose.
     async fn save(&mut self, now: Instant) {
         let open = self.boot.drafts.list();
@@ -67,8 +75,8 @@ impl Upkeep {
                 continue;
             }
             let since = *self.dirty_since.entry(key.clone()).or_insert(now);
-            let long = now.duration_since(since) >= Duration::from_secs(self.config.checkpoint_s);
-            if long || bytes >= self.config.checkpoint_bytes.0 {
+            let (every, after) = self.checkpoints(&key);
+            if now.duration_since(since) >= every || bytes >= after {
                 // Whatever comes of it, the next one is not before the time is over again.
                 self.dirty_since.insert(key.clone(), now);
                 if let Err(error) = self.boot.drafts.checkpoint(&key, Boots::AsBefore, None).await {

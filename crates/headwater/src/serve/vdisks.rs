@@ -16,6 +16,7 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use farm::rules::vdisk as rules;
+use farm::{Checkpoints, FarmView};
 use model::Name;
 use std::sync::Arc;
 
@@ -143,6 +144,16 @@ async fn set(
         // A name that is mistyped would refuse every seal to come.
         state.hooks.check(&hooks)?;
         state.farm.decide(|view, _| rules::set_hooks(view, &name, hooks.clone())).await?;
+    }
+    let (every, bytes) = (patch.checkpoint_s, patch.checkpoint_bytes);
+    if every.is_some() || bytes.is_some() {
+        let set = |view: &FarmView, _| {
+            let now = view.vdisks.get(&name).map(|vdisk| vdisk.checkpoints).unwrap_or_default();
+            let asked = |asked: Option<u64>, now| asked.map_or(now, |value| (value > 0).then_some(value));
+            let next = Checkpoints { every_s: asked(every, now.every_s), bytes: asked(bytes, now.bytes) };
+            rules::set_checkpoints(view, &name, next)
+        };
+        state.farm.decide(set).await?;
     }
     Ok(Json(view_of(&state, &name)?))
 }

@@ -36,6 +36,7 @@ pub(super) fn version(state: &AppState, view: &FarmView, version: &Version) -> V
         size_bytes: version.size.bytes(),
         data_bytes: version.data_bytes,
         delta_bytes: vdisk.and_then(|vdisk| state.delta_bytes(vdisk, version)),
+        copies: view.copies_of(version.root).map(|(server, _)| server.clone()).collect(),
         kernel,
         not_bootable,
         comment: version.comment.clone(),
@@ -68,6 +69,7 @@ fn missing(view: &FarmView, version: &Version) -> Vec<String> {
 
 fn draft_view(state: &AppState, draft: &Draft) -> DraftView {
     let key = DraftKey::new(&draft.vdisk, draft.number);
+    let since = super::drafts::alone_since(&state.farm.view(), draft);
     DraftView {
         epoch: draft.epoch.0,
         holder: draft.holder.as_ref().map(|holder| HolderView {
@@ -82,6 +84,8 @@ fn draft_view(state: &AppState, draft: &Draft) -> DraftView {
             bytes: state.boot.drafts.dirty_bytes(&key),
         }),
         checkpointed_ms: draft.checkpointed.0,
+        alone_since_ms: since.map(|since| since.0),
+        alone_bytes: since.and_then(|_| state.boot.drafts.alone_bytes(&key)),
     }
 }
 

@@ -111,6 +111,8 @@ pub(super) fn vdisk(state: &AppState, view: &FarmView, vdisk: &VDisk) -> VDiskVi
         size_bytes: vdisk.size.bytes(),
         created_ms: vdisk.created.0,
         hooks: vdisk.hooks.clone(),
+        checkpoint_s: vdisk.checkpoints.every_s,
+        checkpoint_bytes: vdisk.checkpoints.bytes,
         production: vdisk.production.map(|number| number.0),
         pinned: vdisk.pinned.map(|number| number.0),
         versions: version_views::all(state, view, vdisk),

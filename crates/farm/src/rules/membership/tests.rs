@@ -76,14 +76,17 @@ fn wrong_and_expired_tokens_and_taken_names_are_refused() {
 fn each_start_counts_and_an_older_copy_is_refused() {
     let mut view = farm();
     for incarnation in [1, 2, 5] {
-        let change = started(&view, &name("pvs01"), incarnation, "pvs01:7000".into()).unwrap();
+        let change = started(&view, &name("pvs01"), incarnation, "pvs01:7000".into(), String::new()).unwrap();
         commit(&mut view, change);
     }
-    let older = started(&view, &name("pvs01"), 5, "pvs01:7000".into()).unwrap_err();
+    let older = started(&view, &name("pvs01"), 5, "pvs01:7000".into(), String::new()).unwrap_err();
     assert_eq!(older.kind, RefusalKind::Fenced);
     assert!(older.hint.contains("stop the other machine"), "{older}");
     assert_eq!(view.servers[&name("pvs01")].member.as_ref().unwrap().address, "pvs01:7000");
-    assert_eq!(started(&view, &name("pvs09"), 1, String::new()).unwrap_err().kind, RefusalKind::NotFound);
+    assert_eq!(
+        started(&view, &name("pvs09"), 1, String::new(), String::new()).unwrap_err().kind,
+        RefusalKind::NotFound
+    );
 }
 
 #[test]

@@ -118,6 +118,28 @@ fn a_second_maintenance_device_is_refused_with_the_holders_name() {
 }
 
 #[test]
+fn a_maintenance_device_is_sent_to_the_server_that_has_what_it_wrote() {
+    let mut memory = farm();
+    becomes(&mut memory, DeviceKind::Maintenance);
+    memory.hydrate("hw2", 1);
+    let lease = memory.attach_on("hw2", 4, Some("kiosk")).unwrap();
+    memory.must(draft::mark_dirty(&memory.view, &lease, at(5)));
+    assert_eq!(elsewhere(&memory), [name("hw2")], "it has bytes that no checkpoint has");
+    let saved = draft::checkpoint(&memory.view, &lease, content(9), draft::SinceCheckpoint::Clean, at(6));
+    memory.must(saved);
+    assert_eq!(elsewhere(&memory), [name("hw2")], "it has the only copy of the checkpoint");
+    memory.hydrate("hw1", 9);
+    assert_eq!(booted(&memory).root, content(9).root, "this server has the checkpoint, too");
+}
+
+fn elsewhere(memory: &Memory) -> Vec<Name> {
+    match memory.boots(mac(1)) {
+        BootDecision::Elsewhere { servers, .. } => servers,
+        other => panic!("it is sent on: {other:?}"),
+    }
+}
+
+#[test]
 fn a_maintenance_device_without_a_draft_is_told_how_to_make_one() {
     let mut memory = farm();
     becomes(&mut memory, DeviceKind::Maintenance);

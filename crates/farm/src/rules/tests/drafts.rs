@@ -133,6 +133,26 @@ fn a_checkpoint_is_the_versions_content_and_a_copy_of_its_server() {
 }
 
 #[test]
+fn bytes_are_alone_until_another_server_has_a_checkpoint_with_them() {
+    let (mut memory, lease) = held();
+    memory.hydrate("hw2", 1);
+    let alone = |memory: &Memory| draft::alone_since(&memory.view, memory.draft(2));
+    assert_eq!(alone(&memory), None);
+    memory.must(draft::mark_dirty(&memory.view, &lease, at(5)));
+    assert_eq!(alone(&memory), Some(at(5)));
+    checkpoint(&mut memory, &lease, 2);
+    assert_eq!(alone(&memory), Some(at(5)), "the checkpoint is on one server only");
+    memory.must(draft::mark_dirty(&memory.view, &lease, at(7)));
+    checkpoint(&mut memory, &lease, 3);
+    assert_eq!(alone(&memory), Some(at(5)), "nobody else had the one before");
+    memory.hydrate("hw2", 3);
+    assert_eq!(alone(&memory), None);
+    memory.must(draft::mark_dirty(&memory.view, &lease, at(8)));
+    assert_eq!(alone(&memory), Some(at(8)));
+    assert_eq!(draft::able_servers(&memory.view, memory.draft(2)), [name("hw1")]);
+}
+
+#[test]
 fn what_is_written_while_a_checkpoint_is_cut_stays_noted() {
     let (mut memory, old) = dirty();
     let lease = memory.attach_on("hw1", 2, Some("m-07")).unwrap();

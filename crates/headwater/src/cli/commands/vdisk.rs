@@ -4,10 +4,12 @@ mod export;
 mod import;
 
 use super::version;
+use crate::byte_size::ByteSize;
 use crate::cli::Context;
 use crate::cli::output::{Output, bytes, or_dash, print, time_of};
+use crate::cli::since::Span;
 use api::{PatchVDisk, VDiskView, VersionView, paths};
-use clap::{Subcommand, ValueEnum};
+use clap::{ArgGroup, Subcommand, ValueEnum};
 use model::Name;
 use reqwest::Method;
 
@@ -26,20 +28,24 @@ pub(crate) enum VDisk {
     /// Writes a vDisk into a file
     Export(export::Export),
     /// Changes a vDisk's settings
+    #[command(group(ArgGroup::new("change").required(true).multiple(true)))]
     Set {
         /// The vDisk's name
         name: Name,
         /// What runs against its drafts before they are sealed, in order
-        #[arg(
-            long = "hook",
-            value_name = "NAME",
-            value_delimiter = ',',
-            required_unless_present = "no_hooks"
-        )]
+        #[arg(long = "hook", value_name = "NAME", value_delimiter = ',', group = "change")]
         hooks: Vec<Name>,
         /// Runs nothing
-        #[arg(long, conflicts_with = "hooks")]
+        #[arg(long, conflicts_with = "hooks", group = "change")]
         no_hooks: bool,
+        /// Saves open drafts after this time with changes, such as 30s, so that other servers get
+        /// them; 0s as each server's configuration says
+        #[arg(long, value_name = "TIME", group = "change")]
+        checkpoint_every: Option<Span>,
+        /// Saves them after so many changed bytes if that is earlier, such as 256MiB; 0 as each
+        /// server's configuration says
+        #[arg(long, value_name = "SIZE", group = "change")]
+        checkpoint_after: Option<ByteSize>,
     },
     /// Deletes a vDisk and all its versions
     Delete {
@@ -73,8 +79,12 @@ impl VDisk {
             Self::Show { name } => show(context, &find(context, &name).await?),
             Self::Import(import) => import.run(context).await,
             Self::Export(export) => export.run(context).await,
-            Self::Set { name, hooks, no_hooks: _ } => {
-                let patch = PatchVDisk { hooks: Some(hooks) };
+            Self::Set { name, hooks, no_hooks, checkpoint_every, checkpoint_after } => {
+                let patch = PatchVDisk {
+                    hooks: (no_hooks || !hooks.is_empty()).then_some(hooks),
+                    checkpoint_s: checkpoint_every.map(|span| span.0.as_secs()),
+                    checkpoint_bytes: checkpoint_after.map(|size| size.0),
+                };
                 let vdisk = context.client.patch(&paths::fill(paths::VDISK, &name), &patch).await?;
                 show(context, &vdisk)
             }
@@ -126,6 +136,8 @@ pub(super) fn show(context: &Context, vdisk: &VDiskView) -> anyhow::Result<()> {
             let hooks: Vec<&str> = vdisk.hooks.iter().map(Name::as_str).collect();
             fields.push(("hooks", hooks.join(", ")));
         }
+        fields.extend(vdisk.checkpoint_s.map(|every| ("saved every", format!("{every} s"))));
+        fields.extend(vdisk.checkpoint_bytes.map(|after| ("saved after", bytes(after))));
         fields.extend(vdisk.pinned.map(|number| ("pinned", format!("version {number}"))));
         if let Some(version) = vdisk.versions.iter().find(|version| version.in_production) {
             fields.push(("root", version.root.to_string()));

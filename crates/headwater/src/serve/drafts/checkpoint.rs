@@ -64,7 +64,9 @@ impl Drafts {
         boots: Boots,
         job: Option<Arc<Job>>,
     ) -> Result<Saved, DraftError> {
-        let before = self.farm.view().draft(&open.key.vdisk, open.key.number).map(|draft| draft.checkpoint);
+        let view = self.farm.view();
+        let before = view.draft(&open.key.vdisk, open.key.number).map(|draft| draft.checkpoint);
+        let before_is_safe = before.is_none_or(|before| view.copies_of(before).nth(1).is_some());
         let _relies_on_the_store = open.share.imports.read().await;
         let (saved, content) = self.content(open, boots, job).await?;
         let since = since_checkpoint(open).await;
@@ -78,6 +80,7 @@ impl Drafts {
             (_, _) => open.gate.resume(After::Unmarked),
         }
         committed?;
+        self.note_saved(&open.key, saved.bytes_written, before_is_safe);
         claim(&open.share, saved.root).await;
         drop(_relies_on_the_store);
         if let Some(before) = before.filter(|before| *before != saved.root) {

@@ -1,6 +1,7 @@
 //! Which figures there are. docs/operations/metrics.md has a row for each.
 
 use super::text::{Kind, Text};
+use crate::serve::drafts::DraftKey;
 use crate::serve::farm::now;
 use crate::serve::sessions::{SessionInfo, SessionMode};
 use crate::serve::state::{AppState, Shared};
@@ -19,7 +20,7 @@ pub(super) async fn of(state: &Shared) -> String {
     streaming(&mut text, state).await;
     sessions(&mut text, &state.boot.sessions.list());
     farm(&mut text, &state.farm.view());
-    versions(&mut text, &state.farm.view());
+    versions(&mut text, state, &state.farm.view());
     events(&mut text, &state.farm.view());
     jobs(&mut text, &state.jobs.list());
     profiles(&mut text, state);
@@ -91,7 +92,7 @@ fn farm(text: &mut Text, view: &FarmView) {
     text.one("farm_revision", Kind::Counter, "The farm database's revision.", view.revision);
 }
 
-fn versions(text: &mut Text, view: &FarmView) {
+fn versions(text: &mut Text, state: &AppState, view: &FarmView) {
     let mut counts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
     for version in view.versions.values() {
         *counts.entry((version.vdisk.as_str(), access_text(version.access))).or_default() += 1;
@@ -107,6 +108,7 @@ fn versions(text: &mut Text, view: &FarmView) {
     let dirty = view.drafts.values().filter(|draft| draft.dirty.is_some()).count();
     let help = "Drafts with acknowledged bytes that no checkpoint has.";
     text.one("drafts_dirty", Kind::Gauge, help, dirty as u64);
+    draft_lag(text, state, view);
     text.one("orphans", Kind::Gauge, "Discarded changes that are kept aside.", view.orphans.len() as u64);
 }
 
@@ -118,6 +120,27 @@ fn profiles(text: &mut Text, state: &AppState) {
     text.one("boots_recorded", Kind::Gauge, "Boots that this server is taking note of.", noted);
     let help = "Bytes that were asked into the page cache because devices read them while they boot.";
     text.one("warmed_bytes_total", Kind::Counter, help, profiles.warmed_bytes());
+}
+
+/// What of each draft would be gone with one server.
+fn draft_lag(text: &mut Text, state: &AppState, view: &FarmView) {
+    let lag = |draft: &farm::Draft| crate::serve::drafts::alone_since(view, draft);
+    let labels = |draft: &farm::Draft| (draft.vdisk.to_string(), draft.number.to_string());
+    let help = "Seconds since when a draft has bytes that only one server has; 0 = none.";
+    let mut figure = text.figure("draft_alone_seconds", Kind::Gauge, help);
+    for draft in view.drafts.values() {
+        let seconds = lag(draft).map_or(0, |since| now().since(since).as_secs());
+        let (vdisk, version) = labels(draft);
+        figure.sample(&[("vdisk", &vdisk), ("version", &version)], seconds);
+    }
+    let help = "Bytes of a draft that only this server has, at most; of drafts that are open here.";
+    let mut figure = text.figure("draft_alone_bytes", Kind::Gauge, help);
+    for draft in view.drafts.values() {
+        let key = DraftKey::new(&draft.vdisk, draft.number);
+        let Some(bytes) = state.boot.drafts.alone_bytes(&key) else { continue };
+        let (vdisk, version) = labels(draft);
+        figure.sample(&[("vdisk", &vdisk), ("version", &version)], lag(draft).map_or(0, |_| bytes));
+    }
 }
 
 fn access_text(access: AccessMode) -> &'static str {

@@ -62,6 +62,7 @@ fn fields(version: &VersionView) -> Vec<(&'static str, String)> {
         ("size", bytes(version.size_bytes)),
         ("data", bytes(version.data_bytes)),
         ("adds", or_dash(version.delta_bytes.map(bytes))),
+        ("complete on", names(&version.copies)),
         ("kernel", or_dash(kernel)),
         ("made", format!("{} by {}", time_of(version.created_ms), version.created_by)),
     ];
@@ -89,6 +90,10 @@ fn draft(draft: &DraftView) -> Vec<(&'static str, String)> {
         ("held by", or_dash(draft.holder.as_ref().map(holder))),
         ("unsaved", draft.dirty.as_ref().map_or_else(|| "nothing".to_owned(), dirty)),
         ("checkpoint", time_of(draft.checkpointed_ms)),
+        (
+            "on one server",
+            draft.alone_since_ms.map_or_else(|| "nothing".to_owned(), |since| alone(draft, since)),
+        ),
         ("epoch", draft.epoch.to_string()),
     ]
 }
@@ -119,10 +124,21 @@ fn profile(profile: &BootProfileView) -> String {
     }
 }
 
+/// What would be gone with one server.
+fn alone(draft: &DraftView, since_ms: u64) -> String {
+    let amount = draft.alone_bytes.map_or_else(|| "bytes".to_owned(), bytes);
+    format!("{amount} since {}", time_of(since_ms))
+}
+
 fn origin_text(origin: &OriginView) -> String {
     format!("off {} version {}", origin.vdisk, origin.version)
 }
 
 fn stamp(stamp: &StampView) -> String {
     format!("{} by {}", time_of(stamp.at_ms), stamp.by)
+}
+
+fn names(names: &[Name]) -> String {
+    let names: Vec<_> = names.iter().map(Name::as_str).collect();
+    or_dash((!names.is_empty()).then(|| names.join(" ")))
 }
