@@ -58,8 +58,20 @@ pub enum BacklogReason {
     Coming,
     /// No server that is connected has what is missing.
     NoSource,
+    /// The servers that had what is missing cannot be reached.
+    PeerDown,
+    /// Requests to all that have it failed lately; they are asked again soon.
+    Failing,
     /// The store is at its reserve.
     NoRoom,
+    /// What other versions here have is being copied.
+    Copying,
+    /// An admin paused it.
+    Paused,
+    /// The schedule allows nothing now.
+    ScheduleClosed,
+    /// A limit in bytes a second is reached.
+    Limit,
 }
 
 impl BacklogReason {
@@ -69,7 +81,13 @@ impl BacklogReason {
             Self::Opening => "manifest is being fetched",
             Self::Coming => "coming",
             Self::NoSource => "no connected server has it",
+            Self::PeerDown => "the servers that have it are not connected",
+            Self::Failing => "the servers that have it do not answer",
             Self::NoRoom => "the store is full",
+            Self::Copying => "copying what is here already",
+            Self::Paused => "paused",
+            Self::ScheduleClosed => "closed by the schedule",
+            Self::Limit => "limit reached",
         }
     }
 }

@@ -24,15 +24,16 @@ mod backlog;
 mod bucket;
 mod chunk_set;
 mod event;
+mod limits;
 #[cfg(test)]
 mod tests;
 mod work;
 
 pub use backlog::{Backlog, Reason};
 pub use chunk_set::ChunkSet;
-pub use event::{Action, Event, Priority, Report, RequestId, Slot};
+pub use event::{Action, Event, Hold, Priority, Report, RequestId, Slot};
 
-use bucket::Bucket;
+use limits::Limits;
 use model::{CHUNK_SIZE, ChunkIndex, Name, Root};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -64,6 +65,10 @@ impl Default for Options {
     }
 }
 
+/// Requests that may wait at one peer, besides those that devices wait for: under a limit they are
+/// small, and a link takes 64.
+const MAX_REQUESTS: usize = 32;
+
 /// A peer that can be asked.
 #[derive(Debug, Default)]
 struct Peer {
@@ -72,6 +77,8 @@ struct Peer {
     waiting: usize,
     /// Other chunks asked of it.
     in_flight: usize,
+    /// Requests for those others.
+    open_requests: usize,
 }
 
 /// A request that is not answered fully.
@@ -95,9 +102,9 @@ pub struct Engine {
     peers: BTreeMap<Name, Peer>,
     works: BTreeMap<Root, Work>,
     requests: BTreeMap<RequestId, Request>,
-    limits: [Bucket; 4],
+    limits: Limits,
     slot: Slot,
-    slot_limit: Bucket,
+    holds: BTreeMap<Root, Hold>,
     disk_full: bool,
     paused: bool,
     last_request: u64,
@@ -110,7 +117,6 @@ pub struct Engine {
 impl Engine {
     /// An engine of the server `own` that wants nothing yet.
     pub fn new(own: Name, options: Options) -> Self {
-        let bucket = || Bucket::unlimited(CHUNK_BYTES);
         Self {
             own,
             options,
@@ -118,9 +124,9 @@ impl Engine {
             peers: BTreeMap::new(),
             works: BTreeMap::new(),
             requests: BTreeMap::new(),
-            limits: [bucket(), bucket(), bucket(), bucket()],
+            limits: Limits::default(),
             slot: Slot::Open,
-            slot_limit: bucket(),
+            holds: BTreeMap::new(),
             disk_full: false,
             paused: false,
             last_request: 0,
@@ -135,7 +141,7 @@ impl Engine {
     /// engine was made; one that lies in the past counts as the latest.
     pub fn handle(&mut self, now: Duration, event: Event) -> Vec<Action> {
         self.now = self.now.max(now);
-        self.limits.iter_mut().chain([&mut self.slot_limit]).for_each(|bucket| bucket.fill(self.now));
+        self.limits.fill(self.now);
         let is_tick = event == Event::Tick;
         self.apply(event);
         self.give_up_silent();
@@ -153,10 +159,24 @@ impl Engine {
         self.works.keys().copied()
     }
 
+    /// Whether a chunk of a wanted root is known to be missing.
+    pub fn is_missing(&self, root: Root, chunk: ChunkIndex) -> bool {
+        self.works.get(&root).is_some_and(|work| work.missing.contains(chunk))
+    }
+
+    /// The peers that have something of a root, wanted or not, and never sent anything else.
+    pub fn sources_of(&self, root: Root) -> Vec<Name> {
+        self.sources(root).map(|(name, _)| name.clone()).collect()
+    }
+
     fn apply(&mut self, event: Event) {
         match event {
             Event::Wanted { root, missing, priority } => self.wanted_root(root, missing, priority),
             Event::Profile { root, chunks } => self.profile(root, chunks),
+            Event::Soon { root, chunks } => self.soon(root, chunks),
+            Event::Lacking { root, chunks } => self.lacking(root, &chunks),
+            Event::Hold { root, why: Some(why) } => _ = self.holds.insert(root, why),
+            Event::Hold { root, why: None } => _ = self.holds.remove(&root),
             Event::Unwanted { root } => self.unwanted(root),
             Event::PeerUp { peer } => _ = self.peers.entry(peer).or_default(),
             Event::PeerDown { peer } => self.peer_down(&peer),
@@ -167,11 +187,12 @@ impl Engine {
             Event::Wrong { root, peer } => self.wrong(root, peer),
             Event::NotThere { request, chunks } => self.not_there(request, &chunks),
             Event::Failed { request } => self.failed(request),
+            Event::Unstored { request } => self.unstored(request),
             Event::NeedNow { root, chunks } => self.need_now(root, chunks),
             Event::DiskFull => self.disk_full = true,
             Event::DiskFree => self.disk_full = false,
-            Event::Limit { priority, bytes_per_s } => {
-                self.limits[priority as usize].set_rate(self.now, bytes_per_s);
+            Event::Limit { peer, priority, bytes_per_s } => {
+                self.limits.set(self.now, peer, priority, bytes_per_s);
             }
             Event::Slot(slot) => self.enter_slot(slot),
             Event::Paused { root } => self.set_paused(root, true),
@@ -205,7 +226,20 @@ impl Engine {
         }
     }
 
+    fn soon(&mut self, root: Root, chunks: Vec<ChunkIndex>) {
+        let Some(work) = self.works.get_mut(&root) else { return };
+        let before = std::mem::take(&mut work.profile);
+        self.profile(root, chunks.into_iter().chain(before).collect());
+    }
+
+    fn lacking(&mut self, root: Root, chunks: &[ChunkIndex]) {
+        let Some(work) = self.works.get_mut(&root) else { return };
+        chunks.iter().for_each(|chunk| work.missing.insert(*chunk));
+        work.barren.clear();
+    }
+
     fn unwanted(&mut self, root: Root) {
+        self.holds.remove(&root);
         let Some(work) = self.works.get(&root) else { return };
         let flying: Vec<_> = work.flying.iter().collect();
         self.cancel(root, &flying);
@@ -328,9 +362,18 @@ impl Engine {
         let Some(request) = self.requests.get(&id) else { return };
         let (root, peer) = (request.root, request.peer.clone());
         self.end(id);
-        let times = self.works.get_mut(&root).map_or(0, |work| work.failed(&peer, self.now));
+        let spread = ask::score(root, &self.own, id.0);
+        let times = self.works.get_mut(&root).map_or(0, |work| work.failed(&peer, self.now, spread));
         if times == REPORTED_FAILURES {
             self.actions.push(Action::Report(Report::Failing { peer, root, times }));
+        }
+    }
+
+    fn unstored(&mut self, id: RequestId) {
+        let Some(root) = self.requests.get(&id).map(|request| request.root) else { return };
+        let chunks: BTreeSet<ChunkIndex> = self.end(id).into_iter().collect();
+        if let Some(work) = self.works.get_mut(&root) {
+            work.on_demand.retain(|chunk| !chunks.contains(chunk));
         }
     }
 
@@ -355,7 +398,7 @@ impl Engine {
             Slot::Limited(rate) => Some(rate),
             Slot::Closed | Slot::Open => None,
         };
-        self.slot_limit.set_rate(self.now, rate);
+        self.limits.set_slot(self.now, rate);
     }
 
     fn set_paused(&mut self, root: Option<Root>, paused: bool) {
@@ -371,11 +414,8 @@ impl Engine {
 
     /// Gives back to the limits what a request will not send.
     fn give_back(&mut self, id: RequestId, bytes: u64) {
-        let request = &self.requests[&id];
-        self.limits[request.priority as usize].give_back(bytes);
-        if request.by_slot {
-            self.slot_limit.give_back(bytes);
-        }
+        let Request { peer, priority, by_slot, .. } = &self.requests[&id];
+        self.limits.give_back(peer, *priority, *by_slot, bytes);
     }
 
     /// Takes a chunk out of its request.
@@ -389,6 +429,9 @@ impl Engine {
             _ => peer.in_flight -= 1,
         }
         if request.open.is_empty() {
+            if request.priority != Priority::OnDemand {
+                peer.open_requests -= 1;
+            }
             self.requests.remove(&id);
             self.works.entry(root).and_modify(|work| work.barren.clear());
         }

@@ -17,6 +17,9 @@ pub mod peers;
 pub mod pull;
 pub mod serve;
 
+pub use engine::Priority;
 pub use peers::{PeerDown, PeerHandler, Peers};
-pub use pull::{Backlog, FetchError, Mended, PullObserver, PullOptions, Puller, Reason, Wanted};
+pub use pull::{
+    Backlog, FetchError, Mended, Policy, PullObserver, PullOptions, Puller, Reason, Slot, Wanted,
+};
 pub use serve::Shares;

@@ -1,33 +1,40 @@
 //! Pulling: the versions that this server must have are fetched, and what a device waits for first.
 //!
-//! A version goes through these: its manifest and the pages that are not here are asked for
-//! (`open.rs`); from then on it can be read. What other versions here have is copied, the rest is
-//! asked for in bulk, two requests for each peer at a time (`worker.rs`), in the order of `plan.rs`.
-//! [`Puller::fetch`] asks at once for what a device waits for, on the device's own thread. What came
-//! is made durable several times a second, told to the peers, and when all is here the observer is
-//! told (`driver.rs`).
+//! What is asked of whom, and when, is decided by [`crate::engine`]; here is what drives it: one
+//! engine behind one lock, events in, actions out (`books.rs`). A version goes through these: its
+//! manifest and the pages that are not here are asked for (`open.rs`); from then on it can be read.
+//! What other versions here have is copied; the rest is asked for as the engine says, and stored by
+//! a few threads for each peer (`lane.rs`, `answer.rs`). [`Puller::fetch`] asks at once for what a
+//! device waits for, on the device's own thread (`fetch.rs`). What came is made durable several
+//! times a second, told to the peers, and when all is here the observer is told (`driver.rs`).
+//! Limits, the schedule's slot, pauses and boot profiles come from outside (`policy.rs`).
 //!
 //! After a restart everything goes on from what the store says is missing.
 
+mod answer;
+mod books;
 mod driver;
 mod fetch;
+mod lane;
 mod open;
-mod plan;
+mod policy;
 mod repair;
-mod worker;
 
-pub use repair::Mended;
-
+use crate::engine::{Engine, Event, Priority};
 use crate::peers::{PeerHandler, Peers};
 use crate::serve::Shares;
+use lane::Lanes;
 use model::{CHUNK_SIZE, ChunkIndex, Name, Root};
-use plan::Plan;
 use protocol::mesh::{Have, Request, Response};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use store::{ReceiveOptions, Receiving, Store};
+
+pub use crate::engine::{Reason, Slot};
+pub use policy::Policy;
+pub use repair::Mended;
 
 /// The settings of the pulling.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +46,7 @@ pub struct PullOptions {
     pub silence: Duration,
     /// Bytes that are left free in a store.
     pub reserve_bytes: u64,
-    /// Chunks in one bulk request.
+    /// Chunks in one bulk request, at most 256.
     pub bulk_chunks: usize,
 }
 
@@ -62,6 +69,8 @@ pub struct Wanted {
     pub store: Arc<Store>,
     /// The version that it was made from, where there is one.
     pub below: Option<Root>,
+    /// [`Priority::Bulk`], or [`Priority::Checkpoint`] for a draft's last state.
+    pub priority: Priority,
 }
 
 /// Hears what becomes of the pulling; called on its threads, and does not block for long.
@@ -72,21 +81,11 @@ pub trait PullObserver: Send + Sync {
     /// A peer sent bytes that are not what they should be, and is not asked for this root again.
     fn bad_peer(&self, peer: &Name, root: Root, reason: &str);
 
+    /// Requests to a peer have failed so many times in a row; it is asked again, ever less often.
+    fn failing(&self, peer: &Name, root: Root, times: u32);
+
     /// A version does not come on because its store is full.
     fn no_room(&self, root: Root);
-}
-
-/// Why a version does not come on, or that it does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// Its manifest is being fetched.
-    Opening,
-    /// It is coming.
-    Coming,
-    /// No peer that is connected has what is missing.
-    NoSource,
-    /// The store is at its reserve.
-    NoRoom,
 }
 
 /// What is still to come of a version.
@@ -100,8 +99,8 @@ pub struct Backlog {
     pub missing_bytes: Option<u64>,
     /// Bytes that came in a second, over the last seconds.
     pub bytes_per_s: u64,
-    /// Why it is as it is.
-    pub reason: Reason,
+    /// Why it is as it is; none while the manifest is being fetched.
+    pub reason: Option<Reason>,
     /// Connected peers that have something of it.
     pub sources: Vec<Name>,
 }
@@ -147,39 +146,47 @@ pub struct Puller {
 
 /// What all threads share.
 struct Shared {
-    me: Name,
     shares: Shares,
     observer: Arc<dyn PullObserver>,
     options: PullOptions,
+    /// When the engine was made: its time counts from here.
+    began: Instant,
     /// Comes after the handler, for who connects peers needs one.
     peers: Mutex<Option<Arc<dyn Peers>>>,
     state: Mutex<State>,
     changed: Condvar,
 }
 
-#[derive(Default)]
 struct State {
     stopped: bool,
+    engine: Engine,
+    /// When the engine wants to be woken, in its time.
+    wake: Duration,
+    /// Who can be asked, and the threads that take in what they answer.
+    lanes: BTreeMap<Name, Lanes>,
     wanted: BTreeMap<Root, Wanted>,
     coming: BTreeMap<Root, Coming>,
     /// Of these the manifest is being fetched.
     opening: BTreeSet<Root>,
-    plan: Plan,
-    /// Asked for by devices now.
-    on_demand: BTreeSet<(Root, u32)>,
-    /// Bulk workers by peer.
-    workers: BTreeSet<Name>,
-    /// Peers that failed, and when they are asked again.
-    resting: BTreeMap<Name, Instant>,
+    /// Versions that are said to lack more than was thought.
+    again: BTreeSet<Root>,
+    /// Boot profiles of versions that are wanted.
+    profiles: BTreeMap<Root, Vec<ChunkIndex>>,
+    policy: Policy,
+    /// Peers that sent a manifest with another root.
+    liars: BTreeSet<(Name, Root)>,
 }
 
 /// A version of which the manifest is here.
 struct Coming {
     receiving: Arc<Receiving>,
+    priority: Priority,
     /// Bytes that came and are not in the rate yet.
     arrived_bytes: u64,
     bytes_per_s: u64,
     full: bool,
+    /// Whether what other versions here have is being copied.
+    copying: bool,
     /// How many chunks were missing when the peers were told last.
     told_missing: u32,
 }
@@ -193,10 +200,16 @@ impl Puller {
         options: PullOptions,
         observer: Arc<dyn PullObserver>,
     ) -> std::io::Result<Self> {
-        let (peers, state, changed) = (Mutex::default(), Mutex::default(), Condvar::new());
-        let shares = Shares::new(stores);
-        let shared = Arc::new(Shared { me, shares, observer, options, peers, state, changed });
-        let mut puller = Self { shared, threads: Vec::new() };
+        let shared = Shared {
+            shares: Shares::new(stores),
+            observer,
+            options,
+            began: Instant::now(),
+            peers: Mutex::default(),
+            state: Mutex::new(State::new(me, &options)),
+            changed: Condvar::new(),
+        };
+        let mut puller = Self { shared: Arc::new(shared), threads: Vec::new() };
         puller.spawn("mesh-driver", driver::run)?;
         puller.spawn("mesh-open", open::run)?;
         Ok(puller)
@@ -210,7 +223,7 @@ impl Puller {
 
     /// What hears and answers the peers.
     pub fn handler(&self) -> Arc<dyn PeerHandler> {
-        Arc::clone(&self.shared) as Arc<dyn PeerHandler>
+        Arc::new(Handler(Arc::clone(&self.shared)))
     }
 
     /// Says how peers are reached.
@@ -225,19 +238,48 @@ impl Puller {
         let mut state = self.shared.state();
         let gone: Vec<Root> =
             state.coming.keys().filter(|root| !wanted.contains_key(root)).copied().collect();
-        for root in gone {
-            state.coming.remove(&root);
-            state.plan.forget(&root);
-        }
+        gone.iter().for_each(|root| _ = state.coming.remove(root));
+        state.profiles.retain(|root, _| wanted.contains_key(root));
+        state.again.retain(|root| wanted.contains_key(root));
+        state.liars.retain(|(_, root)| wanted.contains_key(root));
         state.wanted = wanted;
         drop(state);
+        gone.into_iter().for_each(|root| self.shared.tell_engine(Event::Unwanted { root }));
         self.shared.changed.notify_all();
+    }
+
+    /// Says that a version which was whole lacks something now, as after a quarantine: what its
+    /// store says is missing is fetched again. Costs nothing where nothing is missing, or where the
+    /// version is not wanted.
+    pub fn again(&self, root: Root) {
+        self.shared.state().again.insert(root);
+        self.shared.changed.notify_all();
+    }
+
+    /// Says which chunks of a wanted version are fetched before the others, in this order: its boot
+    /// profile. Replaces an earlier one; forgotten when the version is complete or unwanted.
+    pub fn profile(&self, root: Root, chunks: Vec<ChunkIndex>) {
+        let mut state = self.shared.state();
+        if !state.wanted.contains_key(&root) {
+            return;
+        }
+        state.profiles.insert(root, chunks.clone());
+        drop(state);
+        self.shared.tell_engine(Event::Profile { root, chunks });
+    }
+
+    /// Says what the limits, the schedule and the admins allow from now on.
+    pub fn allow(&self, policy: Policy) {
+        self.shared.allow(policy);
     }
 
     /// The versions that are not all here, and why.
     pub fn backlog(&self) -> Vec<Backlog> {
         let state = self.shared.state();
-        let lacking = state.wanted.iter().filter(|(root, wanted)| !wanted.store.has_whole(root));
+        let lacking = state
+            .wanted
+            .iter()
+            .filter(|(root, wanted)| state.coming.contains_key(root) || !wanted.store.has_whole(root));
         lacking.map(|(root, _)| backlog(&state, *root)).collect()
     }
 
@@ -251,8 +293,7 @@ impl Puller {
     /// of a version is asked of peers meanwhile, but what devices wait for.
     pub fn copy_seeds(&self) {
         for receiving in self.shared.all_coming() {
-            self.shared.state().plan.hold(&receiving.root(), true);
-            self.shared.begin_bulk(&receiving);
+            self.shared.copy_again(&receiving);
         }
     }
 
@@ -263,14 +304,17 @@ impl Puller {
 
     /// Has these chunks asked for before others.
     pub fn expect(&self, root: Root, chunks: &[ChunkIndex]) {
-        self.shared.state().plan.expect(&root, chunks);
-        self.shared.changed.notify_all();
+        let chunks = chunks[..chunks.len().min(MAX_EXPECTED)].to_vec();
+        self.shared.tell_engine(Event::Soon { root, chunks });
     }
 }
 
 impl Drop for Puller {
     fn drop(&mut self) {
-        self.shared.state().stopped = true;
+        let mut state = self.shared.state();
+        state.stopped = true;
+        state.lanes.clear();
+        drop(state);
         self.shared.changed.notify_all();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
@@ -281,20 +325,54 @@ impl Drop for Puller {
 }
 
 const NO_PANIC: &str = "no thread panics while it holds the puller's state";
+/// The most chunks of one read-ahead that go before others: 16 MiB.
+const MAX_EXPECTED: usize = 256;
 
 fn backlog(state: &State, root: Root) -> Backlog {
     let coming = state.coming.get(&root);
-    let sources = state.plan.sources(&root);
+    let sources = state.sources(root);
     let reason = match coming {
-        Some(coming) if coming.full => Reason::NoRoom,
-        _ if sources.is_empty() => Reason::NoSource,
-        Some(_) => Reason::Coming,
-        None => Reason::Opening,
+        Some(coming) if coming.full => Some(Reason::DiskFull),
+        Some(_) => Some(state.engine.backlog(root).map_or(Reason::Working, |backlog| backlog.reason)),
+        None if sources.is_empty() => Some(Reason::NoSource),
+        None => None,
     };
     let missing_chunks = coming.map(|coming| coming.receiving.version().missing_count());
     let missing_bytes = missing_chunks.map(|chunks| u64::from(chunks) * u64::from(CHUNK_SIZE));
     let bytes_per_s = coming.map_or(0, |coming| coming.bytes_per_s);
     Backlog { root, missing_chunks, missing_bytes, bytes_per_s, reason, sources }
+}
+
+impl State {
+    fn new(me: Name, options: &PullOptions) -> Self {
+        let defaults = crate::engine::Options::default();
+        let engine = crate::engine::Options {
+            request_chunks: options.bulk_chunks.min(protocol::mesh::MAX_NAMED),
+            window: defaults.window.max(options.bulk_chunks * 2),
+            silence: options.silence,
+            ..defaults
+        };
+        Self {
+            stopped: false,
+            engine: Engine::new(me, engine),
+            wake: Duration::MAX,
+            lanes: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+            coming: BTreeMap::new(),
+            opening: BTreeSet::new(),
+            again: BTreeSet::new(),
+            profiles: BTreeMap::new(),
+            policy: Policy::default(),
+            liars: BTreeSet::new(),
+        }
+    }
+
+    /// Who has something of a root and never sent anything else.
+    fn sources(&self, root: Root) -> Vec<Name> {
+        let mut sources = self.engine.sources_of(root);
+        sources.retain(|peer| !self.liars.contains(&(peer.clone(), root)));
+        sources
+    }
 }
 
 impl Shared {
@@ -316,28 +394,31 @@ impl Shared {
         ReceiveOptions { reserve_bytes: self.options.reserve_bytes }
     }
 
-    /// Waits until something changes, `longest` at most; false where the puller stops.
+    /// Waits until something changes, `longest` at most.
     fn wait<'a>(&self, state: MutexGuard<'a, State>, longest: Duration) -> MutexGuard<'a, State> {
         self.changed.wait_timeout(state, longest).expect(NO_PANIC).0
     }
 }
 
-impl PeerHandler for Shared {
+/// The ear and mouth towards the peers.
+struct Handler(Arc<Shared>);
+
+impl PeerHandler for Handler {
     fn possession(&self) -> Vec<Have> {
-        self.shares.possession()
+        self.0.shares.possession()
     }
 
     fn heard(&self, peer: &Name, have: &Have) {
-        self.state().plan.heard(peer, have);
-        self.changed.notify_all();
+        self.0.heard(peer, have);
     }
 
     fn lost(&self, peer: &Name) {
-        self.state().plan.lost(peer);
-        self.changed.notify_all();
+        self.0.state().lanes.remove(peer);
+        self.0.tell_engine(Event::PeerDown { peer: peer.clone() });
+        self.0.changed.notify_all();
     }
 
     fn answer(&self, request: &Request, send: &mut dyn FnMut(Response) -> bool) {
-        self.shares.answer(request, send);
+        self.0.shares.answer(request, send);
     }
 }

@@ -1,7 +1,8 @@
 //! Three servers in one process: what one has, all get, whoever lies, dies or is slow meanwhile.
 
 use headwater_mesh::{
-    Backlog, FetchError, PeerDown, PeerHandler, Peers, PullObserver, PullOptions, Puller, Reason, Wanted,
+    Backlog, FetchError, PeerDown, PeerHandler, Peers, Policy, Priority, PullObserver, PullOptions, Puller,
+    Reason, Slot, Wanted,
 };
 use image::ImageReader;
 use model::{CHUNK_SIZE, ChunkIndex, Name, Root};
@@ -105,6 +106,9 @@ impl Peers for End {
     }
 
     fn tell(&self, have: &Have) {
+        if self.net.cut.lock().unwrap().contains(&self.me) {
+            return;
+        }
         let connected = self.connected();
         let handlers = self.net.handlers.lock().unwrap().clone();
         connected.iter().for_each(|peer| handlers[peer].heard(&self.me, have));
@@ -128,6 +132,8 @@ impl PullObserver for Heard {
     fn bad_peer(&self, peer: &Name, _: Root, _: &str) {
         self.bad.lock().unwrap().push(peer.clone());
     }
+
+    fn failing(&self, _: &Name, _: Root, _: u32) {}
 
     fn no_room(&self, _: Root) {}
 }
@@ -168,7 +174,7 @@ fn server(net: &Arc<Net>, directory: &Path, me: &str) -> Server {
 impl Server {
     fn want(&self, root: Root, below: Option<Root>) {
         let store = Arc::clone(&self.store);
-        self.puller.want(BTreeMap::from([(root, Wanted { store, below })]));
+        self.puller.want(BTreeMap::from([(root, Wanted { store, below, priority: Priority::Bulk })]));
     }
 
     fn import(&self, bytes: &[u8]) -> Root {
@@ -238,7 +244,7 @@ fn a_device_reads_at_once_what_is_not_here() {
     b.want(root, None);
     b.puller.fetch(root, &[ChunkIndex(299), ChunkIndex(7)]).unwrap();
     let version = b.store.version(&root).unwrap();
-    assert!(matches!(version.place(ChunkIndex(299)), Place::Layer(0)));
+    assert!(version.is_readable(ChunkIndex(299)));
     b.puller.fetch(root, &[ChunkIndex(7)]).unwrap();
     let unknown = b.puller.fetch(Root::from_bytes([9; 32]), &[ChunkIndex(0)]);
     assert!(matches!(unknown, Err(FetchError::Failed(_))));
@@ -282,7 +288,7 @@ fn when_the_only_source_dies_it_waits_and_goes_on_with_what_is_missing() {
         net.cut(&name("pvs01"));
         let left = loop {
             let Backlog { reason, missing_chunks, .. } = b.puller.backlog().remove(0);
-            if reason == Reason::NoSource && missing_chunks < Some(300) {
+            if reason == Some(Reason::PeerDown) && missing_chunks < Some(300) {
                 break missing_chunks.unwrap();
             }
             assert!(std::time::Instant::now() < until, "nobody notices");
@@ -307,4 +313,54 @@ fn when_the_only_source_dies_it_waits_and_goes_on_with_what_is_missing() {
     b.heard.wait_for(root);
     assert_eq!(net.sent(&name("pvs01")), u64::from(missing), "what is here is not fetched again");
     assert!(missing <= 192 && b.read(root) == bytes, "{missing} were missing");
+}
+
+#[test]
+fn the_boot_profile_comes_first_and_a_pause_leaves_devices_their_reads() {
+    let directory = tempfile::tempdir().unwrap();
+    let net = Arc::new(Net::default());
+    let [a, b] = ["pvs01", "pvs02"].map(|me| server(&net, directory.path(), me));
+    let bytes = image(300, 1);
+    let root = a.import(&bytes);
+    b.puller.allow(Policy { paused: true, ..Policy::default() });
+    b.want(root, None);
+    b.puller.fetch(root, &[ChunkIndex(5)]).unwrap();
+    b.puller.profile(root, vec![ChunkIndex(290), ChunkIndex(17)]);
+    wait_until(|| b.puller.backlog()[0].reason == Some(Reason::Paused));
+    assert_eq!(net.sent(&name("pvs01")), 1, "only what a device waited for");
+    // One request's worth of the profile and no more.
+    let limits = BTreeMap::from([((Some(name("pvs01")), Priority::Bulk), 0)]);
+    b.puller.allow(Policy { limits, ..Policy::default() });
+    let version = b.store.version(&root).unwrap();
+    wait_until(|| version.missing_count() == 297);
+    assert!([5, 17, 290].iter().all(|chunk| version.place(ChunkIndex(*chunk)) == Place::Layer(0)));
+    wait_until(|| b.puller.backlog()[0].reason == Some(Reason::Limit));
+    b.puller.allow(Policy::default());
+    b.heard.wait_for(root);
+    assert!(b.read(root) == bytes);
+}
+
+#[test]
+fn a_closed_schedule_is_kept_but_for_what_an_admin_wants_now() {
+    let directory = tempfile::tempdir().unwrap();
+    let net = Arc::new(Net::default());
+    let [a, b] = ["pvs01", "pvs02"].map(|me| server(&net, directory.path(), me));
+    let bytes = image(100, 1);
+    let root = a.import(&bytes);
+    let closed = Policy { slot: Slot::Closed, ..Policy::default() };
+    b.puller.allow(closed.clone());
+    b.want(root, None);
+    wait_until(|| b.puller.backlog()[0].reason == Some(Reason::ScheduleClosed));
+    assert_eq!(net.sent(&name("pvs01")), 0);
+    b.puller.allow(Policy { forced_roots: BTreeSet::from([root]), ..closed });
+    b.heard.wait_for(root);
+    assert!(b.read(root) == bytes);
+}
+
+fn wait_until(condition: impl Fn() -> bool) {
+    let until = std::time::Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(std::time::Instant::now() < until, "it never comes true");
+        std::thread::yield_now();
+    }
 }

@@ -45,6 +45,10 @@ impl PullObserver for Observer {
         tracing::error!(%peer, root = %root.short(), reason, "a server sends what is not what it should be; it is not asked for this version again");
     }
 
+    fn failing(&self, peer: &Name, root: Root, times: u32) {
+        tracing::warn!(%peer, root = %root.short(), times, "a server does not answer; it is asked again, ever less often");
+    }
+
     fn no_room(&self, root: Root) {
         tracing::warn!(root = %root.short(), "a version does not come on: its store has no room beside the reserve");
     }

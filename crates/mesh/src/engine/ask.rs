@@ -2,7 +2,7 @@
 
 use super::event::{Action, Priority, RequestId, Slot};
 use super::work::Has;
-use super::{CHUNK_BYTES, Engine, Request};
+use super::{CHUNK_BYTES, Engine, MAX_REQUESTS, Request};
 use model::{ChunkIndex, Name, Root};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,14 +13,12 @@ const SHARE_CHUNKS: u32 = 16;
 /// How long to wait for what other receivers fetch before fetching it oneself: longer than it takes
 /// to be told of it.
 const COURTESY: Duration = Duration::from_secs(1);
-/// Under a limit, a request is worth at least this much time.
-const SMALLEST_REQUEST: Duration = Duration::from_millis(20);
 
 /// Whether less urgent chunks may be asked for as well.
 #[derive(PartialEq, Eq)]
 enum Then {
     GoOn,
-    /// More urgent ones wait for room or for tokens.
+    /// More urgent ones wait for room or for a limit of all links.
     Stop,
 }
 
@@ -45,15 +43,6 @@ impl Engine {
             .iter()
             .filter_map(move |(name, peer)| Some((name, peer.has.get(&root)?)))
             .filter(move |(name, _)| usable(name))
-    }
-
-    /// How many chunks the limits allow now.
-    pub(super) fn allowed(&self, priority: Priority, forced: bool) -> u64 {
-        let own = self.limits[priority as usize].available(CHUNK_BYTES);
-        match priority == Priority::OnDemand || forced {
-            true => own,
-            false => own.min(self.slot_limit.available(CHUNK_BYTES)),
-        }
     }
 
     fn ask_on_demand(&mut self) -> Then {
@@ -84,7 +73,7 @@ impl Engine {
     ) -> (BTreeMap<Name, Vec<ChunkIndex>>, Vec<ChunkIndex>, bool) {
         let mut asks: BTreeMap<Name, Vec<ChunkIndex>> = BTreeMap::new();
         let (mut rest, mut stop) = (Vec::new(), false);
-        let mut allowed = self.allowed(Priority::OnDemand, true);
+        let mut allowed = self.limits.available(Priority::OnDemand, false);
         for chunk in waiting {
             let load = |name: &Name| self.peers[name].waiting + asks.get(name).map_or(0, Vec::len);
             let able = self
@@ -92,7 +81,12 @@ impl Engine {
                 .filter(|(name, has)| has.contains(chunk) && self.works[&root].trusts(name, self.now));
             let best = able.map(|(name, _)| (load(name), name)).min();
             match best {
-                Some((load, name)) if load < self.options.on_demand_window && allowed > 0 => {
+                Some((load, name))
+                    if load < self.options.on_demand_window
+                        && allowed > 0
+                        && self.limits.link_available(name, Priority::OnDemand)
+                            > asks.get(name).map_or(0, |asked: &Vec<_>| asked.len() as u64) =>
+                {
                     asks.entry(name.clone()).or_default().push(chunk);
                     allowed -= 1;
                 }
@@ -102,8 +96,12 @@ impl Engine {
                 }
             }
         }
-        if allowed == 0 {
-            self.wake_when_allowed(Priority::OnDemand, true, 1);
+        if stop {
+            let links: Vec<_> = self.sources(root).map(|(name, _)| name.clone()).collect();
+            let waits = links.iter().map(|name| self.limits.link_wait(name, Priority::OnDemand, 1));
+            let soonest = waits.chain([self.limits.wait(Priority::OnDemand, false, 1)]).flatten();
+            let soonest = soonest.filter(|wait| !wait.is_zero()).min();
+            self.wake_after(soonest);
         }
         (asks, rest, stop)
     }
@@ -111,7 +109,8 @@ impl Engine {
     fn ask_at(&mut self, priority: Priority) -> Then {
         for root in self.in_order() {
             let work = &self.works[&root];
-            let idle = work.paused || (self.slot == Slot::Closed && !work.forced);
+            let held = work.paused || self.holds.contains_key(&root);
+            let idle = held || (self.slot == Slot::Closed && !work.forced);
             let nothing = match priority {
                 Priority::BootProfile => work.profile.is_empty(),
                 _ => work.priority != priority,
@@ -127,16 +126,29 @@ impl Engine {
     }
 
     fn ask_root(&mut self, root: Root, priority: Priority) -> Then {
+        if self.limits.is_off(priority) {
+            // Waiting for it would stop the less urgent ones for good.
+            return Then::GoOn;
+        }
+        let by_slot = !self.works[&root].forced;
         loop {
             let mut asked = false;
             for (peer, is_whole) in self.sources_by_load(root, priority) {
-                let forced = self.works[&root].forced;
-                let (allowed, smallest) =
-                    (self.allowed(priority, forced), self.smallest_request(priority, forced));
+                let smallest = self.limits.smallest(priority, by_slot);
+                let allowed = self.limits.available(priority, by_slot);
                 if allowed < smallest {
-                    self.wake_when_allowed(priority, forced, smallest);
+                    let wait = self.limits.wait(priority, by_slot, smallest);
+                    self.wake_after(wait);
                     return Then::Stop;
                 }
+                let smallest = self.limits.link_smallest(&peer, priority);
+                let over_link = self.limits.link_available(&peer, priority);
+                if over_link < smallest {
+                    let wait = self.limits.link_wait(&peer, priority, smallest);
+                    self.wake_after(wait);
+                    continue;
+                }
+                let allowed = allowed.min(over_link);
                 let room = self.options.window - self.peers[&peer].in_flight;
                 let most =
                     room.min(self.options.request_chunks).min(usize::try_from(allowed).unwrap_or(usize::MAX));
@@ -168,7 +180,9 @@ impl Engine {
             .filter(|(_, load, _)| {
                 *load == 0 || self.options.window - load >= self.options.request_chunks / 2
             })
-            .filter(|(_, load, _)| *load < self.options.window)
+            .filter(|(_, load, name)| {
+                *load < self.options.window && self.peers[*name].open_requests < MAX_REQUESTS
+            })
             .collect();
         found.sort();
         found.into_iter().map(|(whole, _, name)| (name.clone(), whole)).collect()
@@ -228,15 +242,15 @@ impl Engine {
         let work = self.works.get_mut(&root).expect("only wanted roots are asked for");
         work.fly(&chunks, request);
         let bytes = CHUNK_BYTES * chunks.len() as u64;
-        self.limits[priority as usize].take(bytes);
         let by_slot = priority != Priority::OnDemand && !work.forced;
-        if by_slot {
-            self.slot_limit.take(bytes);
-        }
+        self.limits.take(to, priority, by_slot, bytes);
         let peer = self.peers.get_mut(to).expect("only peers that are up are asked");
         match priority {
             Priority::OnDemand => peer.waiting += chunks.len(),
-            _ => peer.in_flight += chunks.len(),
+            _ => {
+                peer.in_flight += chunks.len();
+                peer.open_requests += 1;
+            }
         }
         let deadline = self.now + self.options.silence;
         let open: BTreeSet<ChunkIndex> = chunks.iter().copied().collect();
@@ -244,18 +258,9 @@ impl Engine {
         self.actions.push(Action::Ask { peer: to.clone(), priority, request, root, chunks });
     }
 
-    fn smallest_request(&self, priority: Priority, forced: bool) -> u64 {
-        let rates = [self.limits[priority as usize].rate(), self.slot_limit.rate().filter(|_| !forced)];
-        let Some(rate) = rates.into_iter().flatten().reduce(f64::min) else { return 1 };
-        ((rate * SMALLEST_REQUEST.as_secs_f64() / CHUNK_BYTES as f64) as u64).clamp(1, 16)
-    }
-
-    fn wake_when_allowed(&mut self, priority: Priority, forced: bool, chunks: u64) {
-        let bytes = chunks * CHUNK_BYTES;
-        let own = self.limits[priority as usize].wait(bytes);
-        let slot = if forced { Some(Duration::ZERO) } else { self.slot_limit.wait(bytes) };
-        if let (Some(own), Some(slot)) = (own, slot) {
-            self.next_wake = self.next_wake.min(self.now + own.max(slot));
+    fn wake_after(&mut self, wait: Option<Duration>) {
+        if let Some(wait) = wait {
+            self.next_wake = self.next_wake.min(self.now.saturating_add(wait));
         }
     }
 

@@ -1,7 +1,8 @@
 //! What is still missing of a root, and why it is not coming faster.
 
-use super::{Engine, Priority, Slot};
-use model::Root;
+use super::work::Has;
+use super::{Engine, Hold, Slot};
+use model::{Name, Root};
 
 /// What is still missing of a wanted root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub enum Reason {
     Working,
     /// It was paused by an admin.
     Paused,
+    /// What other versions here have is being copied first.
+    Copying,
     /// The store is down to its reserve.
     DiskFull,
     /// The schedule allows nothing now.
@@ -48,8 +51,11 @@ impl Engine {
         if self.paused || work.paused {
             return Reason::Paused;
         }
-        if self.disk_full {
-            return Reason::DiskFull;
+        match self.holds.get(&root) {
+            _ if self.disk_full => return Reason::DiskFull,
+            Some(Hold::DiskFull) => return Reason::DiskFull,
+            Some(Hold::Copying) => return Reason::Copying,
+            None => {}
         }
         if self.slot == Slot::Closed && !work.forced {
             return Reason::ScheduleClosed;
@@ -60,12 +66,18 @@ impl Engine {
             true if work.away.is_empty() => Reason::NoSource,
             true => Reason::PeerDown,
             false if !sources.iter().any(|(peer, _)| work.trusts(peer, self.now)) => Reason::Failing,
-            false if work.flying.is_empty() && self.is_limited(work.priority, work.forced) => Reason::Limit,
+            false if work.flying.is_empty() && self.is_limited(root, &sources) => Reason::Limit,
             false => Reason::Working,
         }
     }
 
-    fn is_limited(&self, priority: Priority, forced: bool) -> bool {
-        self.allowed(priority, forced) == 0
+    /// Whether fewer chunks are allowed than a request has at least.
+    fn is_limited(&self, root: Root, sources: &[(&Name, &Has)]) -> bool {
+        let work = &self.works[&root];
+        let (priority, by_slot) = (work.priority, !work.forced);
+        let link =
+            |peer| self.limits.link_available(peer, priority) < self.limits.link_smallest(peer, priority);
+        self.limits.available(priority, by_slot) < self.limits.smallest(priority, by_slot)
+            || sources.iter().all(|(peer, _)| link(peer))
     }
 }

@@ -2,6 +2,10 @@
 
 use model::ChunkIndex;
 
+/// What a peer says of chunks past this one is ignored, so that what is kept is bounded: 4 TiB of
+/// disk, a bitmap of 8 MiB.
+const MAX_CHUNKS: u32 = 1 << 26;
+
 /// A set of chunks, from 0 to its length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChunkSet {
@@ -86,6 +90,7 @@ impl ChunkSet {
         if first.0 > self.len {
             return;
         }
+        let bytes = &bytes[..bytes.len().min((MAX_CHUNKS.saturating_sub(first.0) / 8) as usize)];
         let end = u64::from(first.0) + bytes.len() as u64 * 8;
         self.len = self.len.max(end.min(u64::from(u32::MAX)) as u32);
         self.words.resize(self.len.div_ceil(64) as usize, 0);

@@ -46,6 +46,29 @@ pub enum Event {
         /// The chunks.
         chunks: Vec<ChunkIndex>,
     },
+    /// These go before the rest as well, and before the boot profile: a device will read them soon.
+    Soon {
+        /// The root.
+        root: Root,
+        /// The chunks.
+        chunks: Vec<ChunkIndex>,
+    },
+    /// These chunks of a wanted root are not here, although they were thought to be, or to come with
+    /// others.
+    Lacking {
+        /// The root.
+        root: Root,
+        /// The chunks.
+        chunks: Vec<ChunkIndex>,
+    },
+    /// Nothing of the root is fetched but what devices wait for, until it is told again without a
+    /// reason. May be told before [`Event::Wanted`].
+    Hold {
+        /// The root.
+        root: Root,
+        /// Why.
+        why: Option<Hold>,
+    },
     /// This server need not have a root any more.
     Unwanted {
         /// The root.
@@ -115,6 +138,12 @@ pub enum Event {
         /// The request.
         request: RequestId,
     },
+    /// What has not arrived of a request cannot be stored now; nobody is to blame. What devices
+    /// waited for in it is not asked for again by itself.
+    Unstored {
+        /// The request.
+        request: RequestId,
+    },
     /// A device waits for chunks.
     NeedNow {
         /// The root, wanted before.
@@ -126,8 +155,11 @@ pub enum Event {
     DiskFull,
     /// The store has room again.
     DiskFree,
-    /// The most bytes a second for a priority; none: no limit.
+    /// The most bytes a second for a priority; none: no limit. A limit of 0 stops what has that
+    /// priority and nothing else.
     Limit {
+        /// Over the link to this peer; without one, over all links together.
+        peer: Option<Name>,
         /// The priority.
         priority: Priority,
         /// Bytes a second.
@@ -152,6 +184,15 @@ pub enum Event {
     },
     /// Nothing; the time has come that [`Action::WakeAt`] named.
     Tick,
+}
+
+/// Why a root is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// What other roots here have is being copied: only the rest has to travel.
+    Copying,
+    /// Its store is down to its reserve, or cannot be written.
+    DiskFull,
 }
 
 /// What the weekly schedule allows now.

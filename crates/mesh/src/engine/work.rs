@@ -124,11 +124,13 @@ impl Work {
 
     /// The same from the boot profile, in its order.
     pub(super) fn pick_profile(
-        &self,
+        &mut self,
         has: &Has,
         most: usize,
         ours: impl Fn(ChunkIndex) -> bool,
     ) -> Vec<ChunkIndex> {
+        let missing = &self.missing;
+        self.profile.retain(|chunk| missing.contains(*chunk));
         let open = self.profile.iter().copied().filter(|chunk| self.is_open(*chunk) && has.contains(*chunk));
         open.filter(|chunk| ours(*chunk)).take(most).collect()
     }
@@ -159,11 +161,14 @@ impl Work {
     }
 
     /// Notes a failed request; says how many there were in a row.
-    pub(super) fn failed(&mut self, peer: &Name, now: Duration) -> u32 {
+    ///
+    /// `spread` is any number that differs from server to server: those that failed together do not
+    /// come back together.
+    pub(super) fn failed(&mut self, peer: &Name, now: Duration, spread: u64) -> u32 {
         let trouble = self.troubles.entry(peer.clone()).or_default();
-        let pause = FIRST_PAUSE * (1 << trouble.failures.min(6));
+        let pause = (FIRST_PAUSE * (1 << trouble.failures.min(6))).min(LONGEST_PAUSE);
         trouble.failures = trouble.failures.saturating_add(1);
-        trouble.until = now + pause.min(LONGEST_PAUSE);
+        trouble.until = now + pause / 2 + pause.mul_f64((spread % 1024) as f64 / 2048.0);
         trouble.failures
     }
 }

@@ -1,7 +1,8 @@
 //! What happens several times a second: what came is made durable and told, versions end, rates
 //! are measured, full stores are looked at again.
 
-use super::{Coming, Shared, worker};
+use super::{Coming, Shared};
+use crate::engine::Event;
 use model::Root;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,12 +23,17 @@ pub(super) fn run(shared: &Arc<Shared>) {
             drop(state);
             return shared.settle_all(EVERY);
         }
-        drop(shared.wait(state, EVERY.saturating_sub(ticked.elapsed())));
+        let until_wake = state.wake.saturating_sub(shared.began.elapsed());
+        let state = shared.wait(state, EVERY.saturating_sub(ticked.elapsed()).min(until_wake));
+        let is_due = state.wake <= shared.began.elapsed();
+        drop(state);
+        if is_due {
+            shared.wake();
+        }
         if ticked.elapsed() < EVERY {
             continue;
         }
         let elapsed = std::mem::replace(&mut ticked, Instant::now()).elapsed();
-        worker::start_missing(shared);
         shared.settle_all(elapsed);
         shared.tell_changes(&mut told);
         if slowly.elapsed() >= SLOWLY {
@@ -39,6 +45,15 @@ pub(super) fn run(shared: &Arc<Shared>) {
 }
 
 impl Shared {
+    /// Hands in the tick that the engine asked for.
+    fn wake(&self) {
+        let mut state = self.state();
+        state.wake = Duration::MAX;
+        let actions = self.feed(&mut state, Event::Tick);
+        drop(state);
+        self.perform(actions, None);
+    }
+
     pub(super) fn all_coming(&self) -> Vec<Arc<Receiving>> {
         self.state().coming.values().map(|coming| Arc::clone(&coming.receiving)).collect()
     }
@@ -63,8 +78,10 @@ impl Shared {
     fn complete(&self, root: Root) {
         let mut state = self.state();
         state.coming.remove(&root);
-        state.plan.forget(&root);
+        state.profiles.remove(&root);
+        let actions = self.feed(&mut state, Event::Unwanted { root });
         drop(state);
+        self.perform(actions, None);
         self.observer.completed(root);
         self.changed.notify_all();
     }
@@ -94,11 +111,11 @@ impl Shared {
     fn try_again(&self) {
         let still: Vec<Arc<Receiving>> = {
             let mut state = self.state();
-            let idle: BTreeSet<Root> =
-                state.coming.keys().filter(|root| state.plan.is_idle(root)).copied().collect();
+            let busy: BTreeSet<Root> = state.engine.wanted().collect();
             let stands = |(root, coming): (&Root, &mut Coming)| {
-                let begun = coming.told_missing != u32::MAX;
-                (coming.full || begun && idle.contains(root)).then(|| Arc::clone(&coming.receiving))
+                let stands = coming.full || !busy.contains(root);
+                coming.full = false;
+                (stands && !coming.copying).then(|| Arc::clone(&coming.receiving))
             };
             state.coming.iter_mut().filter_map(stands).collect()
         };

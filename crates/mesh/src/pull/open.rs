@@ -5,6 +5,7 @@
 //! it on its own thread.
 
 use super::{Coming, FetchError, Shared, State, Wanted};
+use crate::engine::{ChunkSet, Event, Hold, Priority};
 use crate::peers::Peers;
 use bytes::Bytes;
 use model::{Manifest, Name, Page, PageHash, Root};
@@ -35,7 +36,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
         let tried = state.wanted.iter().filter(|(root, _)| !failed.contains_key(root));
         let next = tried.map(|(root, _)| *root).find_map(|root| Some((root, to_open(&state, root)?)));
         let Some((root, wanted)) = next else {
-            drop(shared.wait(state, LOOK));
+            shared.again_of_coming(state);
             continue;
         };
         if let Err(reason) = shared.open_and_begin(state, root, &wanted) {
@@ -49,7 +50,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
 fn to_open(state: &State, root: Root) -> Option<Wanted> {
     let wanted = state.wanted.get(&root)?;
     let is_free = !state.coming.contains_key(&root) && !state.opening.contains(&root);
-    let can_come = || wanted.store.receiving().contains(&root) || !state.plan.sources(&root).is_empty();
+    let can_come = || wanted.store.receiving().contains(&root) || !state.sources(root).is_empty();
     (is_free && !wanted.store.has_whole(&root) && can_come()).then(|| wanted.clone())
 }
 
@@ -90,7 +91,7 @@ impl Shared {
     ) -> Result<(), String> {
         state.opening.insert(root);
         drop(state);
-        let opened = self.open(root, wanted).map(|receiving| self.begin(receiving));
+        let opened = self.open(root, wanted).map(|receiving| self.begin(receiving, wanted.priority));
         self.state().opening.remove(&root);
         self.changed.notify_all();
         opened
@@ -103,7 +104,7 @@ impl Shared {
             return Ok(receiving);
         }
         let peers = self.peers().ok_or("no peer is connected")?;
-        let sources = self.state().plan.sources(&root);
+        let sources = self.state().sources(root);
         let mut reason = "no peer has it".to_owned();
         for peer in sources {
             let fetched = self.manifest(&*peers, &peer, root).and_then(|manifest| {
@@ -136,7 +137,7 @@ impl Shared {
         }
         let manifest = Manifest::decode(&bytes).map_err(|error| error.to_string())?;
         if manifest.root() != root {
-            self.state().plan.lied(peer, root);
+            self.state().liars.insert((peer.clone(), root));
             self.observer.bad_peer(peer, root, "its manifest has another root");
             return Err("its manifest has another root".into());
         }
@@ -162,21 +163,31 @@ impl Shared {
 
     /// Has a version come: readers may ask for it at once, bulk begins when what lies elsewhere in
     /// the store is copied.
-    fn begin(self: &Arc<Self>, receiving: Arc<Receiving>) {
-        let root = receiving.root();
-        let told_missing = u32::MAX;
-        let mut state = self.state();
+    fn begin(self: &Arc<Self>, receiving: Arc<Receiving>, priority: Priority) {
+        let (root, version) = (receiving.root(), receiving.version());
         let coming = Coming {
             receiving: Arc::clone(&receiving),
+            priority,
             arrived_bytes: 0,
             bytes_per_s: 0,
             full: false,
-            told_missing,
+            copying: true,
+            told_missing: version.missing_count(),
         };
+        let missing = ChunkSet::of(version.size().chunk_count(), version.missing());
+        let mut state = self.state();
+        if !state.wanted.contains_key(&root) {
+            return;
+        }
         state.coming.insert(root, coming);
-        state.plan.want(root, &[], 0);
-        state.plan.hold(&root, true);
+        let mut events =
+            vec![Event::Hold { root, why: Some(Hold::Copying) }, Event::Wanted { root, missing, priority }];
+        events.extend(Self::events_of(&state, root));
+        let actions: Vec<_> = events.into_iter().flat_map(|event| self.feed(&mut state, event)).collect();
         drop(state);
+        self.perform(actions, None);
+        // At once: receivers that know of each other share the work.
+        self.shares.part(version).iter().for_each(|have| self.tell(have));
         self.changed.notify_all();
         let shared = Arc::clone(self);
         let body = move || shared.begin_bulk(&receiving);
@@ -185,35 +196,66 @@ impl Shared {
         }
     }
 
-    pub(super) fn begin_bulk(&self, receiving: &Receiving) {
+    /// Copies what seeds have that were not there before; one that copies already does not see them.
+    pub(super) fn copy_again(&self, receiving: &Receiving) {
+        let root = receiving.root();
+        let mut state = self.state();
+        let idle = state.coming.get_mut(&root).filter(|coming| !coming.copying);
+        let Some(coming) = idle else { return };
+        coming.copying = true;
+        let actions = self.feed(&mut state, Event::Hold { root, why: Some(Hold::Copying) });
+        drop(state);
+        self.perform(actions, None);
+        self.begin_bulk(receiving);
+    }
+
+    fn begin_bulk(&self, receiving: &Receiving) {
         let root = receiving.root();
         let stop = || self.state().stopped;
         if let Err(error) = receiving.copy_seeds(&stop) {
             tracing::warn!(%root, %error, "what other versions here have cannot be copied");
         }
+        if let Some(coming) = self.state().coming.get_mut(&root) {
+            coming.copying = false;
+        }
         self.want_bulk(receiving);
     }
 
-    /// Tells the plan what is still to come.
+    /// A version that is coming lacks more than was thought.
+    fn again_of_coming(&self, mut state: MutexGuard<'_, State>) {
+        let coming = |root: &Root| state.coming.get(root).filter(|coming| !coming.copying);
+        let again: Vec<_> =
+            state.again.iter().filter_map(coming).map(|coming| Arc::clone(&coming.receiving)).collect();
+        // What is not coming is opened as any other version that the store says is not whole; one
+        // that copies what is here looks at what is missing when it is done.
+        state.again.clear();
+        if again.is_empty() {
+            return drop(self.wait(state, LOOK));
+        }
+        drop(state);
+        again.iter().for_each(|receiving| self.want_bulk(receiving));
+    }
+
+    /// Tells the engine what is still to come.
     pub(super) fn want_bulk(&self, receiving: &Receiving) {
         let root = receiving.root();
         match receiving.wanted() {
             Ok(chunks) => {
+                let missing = ChunkSet::of(receiving.version().size().chunk_count(), chunks);
                 let mut state = self.state();
-                state.plan.want(root, &chunks, place(&self.me, root));
-                state.plan.hold(&root, false);
+                let Some(priority) = state.coming.get(&root).map(|coming| coming.priority) else { return };
+                let mut events =
+                    vec![Event::Wanted { root, missing, priority }, Event::Hold { root, why: None }];
+                events.extend(Self::events_of(&state, root));
+                let actions: Vec<_> =
+                    events.into_iter().flat_map(|event| self.feed(&mut state, event)).collect();
+                drop(state);
+                self.perform(actions, None);
             }
             Err(error) => tracing::error!(%root, %error, "what is to come of a version cannot be told"),
         }
         self.changed.notify_all();
     }
-}
-
-/// A number that differs from server to server.
-fn place(me: &Name, root: Root) -> u64 {
-    let bytes = me.as_str().bytes().chain(root.as_bytes().iter().copied());
-    // FNV-1a: only spreads.
-    bytes.fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)) >> 8
 }
 
 fn page(bytes: &Bytes, wanted: &HashSet<PageHash>) -> Result<Page, String> {

@@ -66,11 +66,17 @@ fn row(state: &AppState, view: &FarmView, backlog: Backlog) -> BacklogView {
     }
 }
 
-fn reason(reason: Reason) -> BacklogReason {
+fn reason(reason: Option<Reason>) -> BacklogReason {
+    let Some(reason) = reason else { return BacklogReason::Opening };
     match reason {
-        Reason::Opening => BacklogReason::Opening,
-        Reason::Coming => BacklogReason::Coming,
+        Reason::Working => BacklogReason::Coming,
+        Reason::Paused => BacklogReason::Paused,
+        Reason::Copying => BacklogReason::Copying,
+        Reason::DiskFull => BacklogReason::NoRoom,
+        Reason::ScheduleClosed => BacklogReason::ScheduleClosed,
+        Reason::Limit => BacklogReason::Limit,
+        Reason::PeerDown => BacklogReason::PeerDown,
+        Reason::Failing => BacklogReason::Failing,
         Reason::NoSource => BacklogReason::NoSource,
-        Reason::NoRoom => BacklogReason::NoRoom,
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::serve::stores::{Share, Stores};
 use farm::FarmView;
-use mesh::Wanted;
+use mesh::{Priority, Wanted};
 use model::{Name, Root};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,13 +28,13 @@ fn of_share(view: &FarmView, share: &Share, wanted: &mut BTreeMap<Root, Wanted>)
         let older = siblings().filter(|other| other.number < version.number).max_by_key(|other| other.number);
         let below = parent.or(older).map(|other| other.root).filter(|root| *root != version.root);
         let store = Arc::clone(&share.store);
-        wanted.entry(version.root).or_insert(Wanted { store, below });
+        wanted.entry(version.root).or_insert(Wanted { store, below, priority: Priority::Bulk });
     }
     for (of, draft) in view.drafts.iter().filter(|((vdisk, _), _)| is_here(vdisk)) {
         let below = view.versions.get(of).map(|version| version.root);
         let below = below.filter(|root| *root != draft.checkpoint);
         let store = Arc::clone(&share.store);
-        wanted.entry(draft.checkpoint).or_insert(Wanted { store, below });
+        wanted.entry(draft.checkpoint).or_insert(Wanted { store, below, priority: Priority::Checkpoint });
     }
 }
 

@@ -244,7 +244,7 @@ pub(super) fn bytes_in(rate: u64, sent_bytes: u32, time: Duration) -> u64 {
     let mut coming = std::collections::VecDeque::new();
     let missing = ChunkSet::full(100_000);
     let mut events = std::collections::VecDeque::from([
-        Event::Limit { priority: Priority::Bulk, bytes_per_s: Some(rate) },
+        Event::Limit { peer: None, priority: Priority::Bulk, bytes_per_s: Some(rate) },
         Event::PeerUp { peer: name("a") },
         Event::HasAll { peer: name("a"), root: root(1) },
         Event::Wanted { root: root(1), missing, priority: Priority::Bulk },
