@@ -49,8 +49,10 @@ fn a_scrub_finds_a_damaged_chunk_and_says_so() {
     home.run(&["store", "scrub", "--now"]);
     wait_for("the second scrub", || last()["bad_chunks"] == 1);
     assert_eq!(home.json(&["store", "space"])[0]["quarantined_chunks"], 1);
-    let kinds = home.json(&["events", "--kind", "chunk-quarantined,store-scrubbed"]).to_string();
-    assert!(kinds.contains("chunk-quarantined") && kinds.contains("1 chunks damaged"), "{kinds}");
+    // Events are written down after what they tell of.
+    let kinds = || home.json(&["events", "--kind", "chunk-quarantined,store-scrubbed"]).to_string();
+    wait_for("the event of the chunk", || kinds().contains("chunk-quarantined"));
+    wait_for("the event of the scrub", || kinds().contains("1 chunks damaged"));
     let said = home.refused(&["vdisk", "export", "office", "out.raw"], 1);
     assert!(!said.is_empty());
 }
