@@ -9,8 +9,7 @@
 //! A prune can be killed at any moment and run again: each record goes by one unlink, and layers
 //! go only when no record is left that names them.
 
-use crate::durable;
-use crate::layout::{Claim, StoreError, io_error, used_bytes};
+use crate::layout::{Claim, StoreError, used_bytes};
 use crate::record::LayerName;
 use crate::store::{State, Store};
 use model::Root;
@@ -93,18 +92,6 @@ impl Store {
             self.layout().remove_orphan_layers(&state.versions)?;
         }
         Ok(pruned)
-    }
-
-    fn remove_record(&self, state: &mut State, root: &Root) -> Result<(), StoreError> {
-        let path = self.layout().record(Claim::Claimed, root);
-        let directory = path.parent().expect("a record lies in a directory");
-        self.files()
-            .remove_file(&path)
-            .and_then(|()| durable::sync_directory(self.files(), directory))
-            .map_err(io_error(format!("cannot delete version {root}")))?;
-        state.versions.remove(root);
-        state.forget_open(root);
-        Ok(())
     }
 }
 

@@ -14,7 +14,6 @@ pub(crate) mod growing;
 pub(crate) mod recover;
 mod seeds;
 
-use crate::durable;
 use crate::layout::{Claim, StoreError, io_error};
 use crate::store::{Store, file_system_space};
 use crate::version::{ChunkError, StoredVersion, VersionError};
@@ -301,13 +300,12 @@ impl Store {
     /// Moves the record of a version that is complete.
     fn finish_receive(&self, root: Root) -> Result<(), ReceiveError> {
         let mut state = self.state();
-        let found = state.versions.get_mut(&root).ok_or(ReceiveError::Gone(root))?;
-        if found.claim == Claim::Receiving {
-            let from = self.layout().record(Claim::Receiving, &root);
-            let to = self.layout().record(Claim::Unclaimed, &root);
-            durable::publish(self.files(), &from, &to)
-                .map_err(io_error(format!("cannot finish receiving version {root}")))?;
-            found.claim = Claim::Unclaimed;
+        let found = state.versions.get(&root).ok_or(ReceiveError::Gone(root))?;
+        let was_half = found.claim == Claim::Receiving;
+        let to = if was_half { Claim::Unclaimed } else { found.claim };
+        self.move_record(&mut state, &root, to)
+            .map_err(io_error(format!("cannot finish receiving version {root}")))?;
+        if was_half {
             state.arrivals.arrived(&root);
         }
         state.growing.retain(|_, layer| layer.is_unfinished());

@@ -35,6 +35,8 @@ pub struct Store {
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) versions: BTreeMap<Root, Found>,
+    /// Versions whose record was moved to where it lies by a rename that is not synced yet.
+    unsettled: BTreeSet<Root>,
     open: HashMap<Root, Weak<StoredVersion>>,
     /// All open versions, also those whose files were exchanged or deleted since.
     alive: Vec<Weak<StoredVersion>>,
@@ -100,7 +102,16 @@ impl Store {
         let quarantine = quarantine.map_err(io_error("cannot read which chunks are damaged"))?;
         let (open, alive, arrivals) = (HashMap::new(), Vec::new(), Arrivals::default());
         let receiving = HashMap::new();
-        let state = State { versions, open, alive, quarantine, arrivals, growing, receiving };
+        let state = State {
+            versions,
+            unsettled: BTreeSet::new(),
+            open,
+            alive,
+            quarantine,
+            arrivals,
+            growing,
+            receiving,
+        };
         let state = Arc::new(Mutex::new(state));
         Ok(Self { layout: Arc::new(layout), state, drafts: Arc::new(drafts), adopted: Arc::default() })
     }
@@ -165,16 +176,40 @@ impl Store {
     /// Marks a version as known to the farm. Claiming twice is not an error.
     pub fn claim(&self, root: &Root) -> Result<(), StoreError> {
         let state = &mut *self.state();
-        let found = state.versions.get_mut(root).ok_or(StoreError::Missing(*root))?;
+        let found = state.versions.get(root).ok_or(StoreError::Missing(*root))?;
         state.arrivals.claimed(root);
-        if found.claim == Claim::Unclaimed {
-            let from = self.layout.record(Claim::Unclaimed, root);
-            let to = self.layout.record(Claim::Claimed, root);
-            durable::publish(self.files(), &from, &to)
-                .map_err(io_error(format!("cannot claim version {root}")))?;
-            found.claim = Claim::Claimed;
+        let to = if found.claim == Claim::Unclaimed { Claim::Claimed } else { found.claim };
+        self.move_record(state, root, to).map_err(io_error(format!("cannot claim version {root}")))
+    }
+
+    /// Moves the record of a version, durable when this returns. After a sync that fails the record
+    /// is known where it lies now, for there a start would find it, and the next call syncs again.
+    pub(crate) fn move_record(&self, state: &mut State, root: &Root, to: Claim) -> std::io::Result<()> {
+        let found = state.versions.get_mut(root).expect("it was just found");
+        let path = self.layout.record(to, root);
+        if found.claim != to {
+            self.files().rename(&self.layout.record(found.claim, root), &path)?;
+            found.claim = to;
+            state.unsettled.insert(*root);
+        }
+        if state.unsettled.contains(root) {
+            durable::sync_directory(self.files(), path.parent().expect("a record lies in a directory"))?;
+            state.unsettled.remove(root);
         }
         Ok(())
+    }
+
+    /// Removes the record of a version; its layers go with the next look at what is not used. After
+    /// a sync that fails the version is gone all the same, for a start would not find it.
+    pub(crate) fn remove_record(&self, state: &mut State, root: &Root) -> Result<(), StoreError> {
+        let context = || io_error(format!("cannot delete version {root}"));
+        let path = self.layout.record(state.versions[root].claim, root);
+        self.files().remove_file(&path).map_err(context())?;
+        state.versions.remove(root);
+        state.unsettled.remove(root);
+        state.forget_open(root);
+        let directory = path.parent().expect("a record lies in a directory");
+        durable::sync_directory(self.files(), directory).map_err(context())
     }
 
     /// Deletes a version and the layers that no other version uses.
@@ -184,18 +219,13 @@ impl Store {
     /// which layers those use.
     pub fn delete(&self, root: &Root) -> Result<Freed, StoreError> {
         let mut state = self.state();
-        let found = state.versions.get(root).ok_or(StoreError::Missing(*root))?;
+        if !state.versions.contains_key(root) {
+            return Err(StoreError::Missing(*root));
+        }
         if let Some(draft) = self.drafts.that_needs(root) {
             return Err(StoreError::NeededByDraft { root: *root, draft });
         }
-        let path = self.layout.record(found.claim, root);
-        let directory = path.parent().expect("a record lies in a directory");
-        self.files()
-            .remove_file(&path)
-            .and_then(|()| durable::sync_directory(self.files(), directory))
-            .map_err(io_error(format!("cannot delete version {root}")))?;
-        state.versions.remove(root);
-        state.open.remove(root);
+        self.remove_record(&mut state, root)?;
         let bytes = self.layout.remove_orphan_layers(&state.versions)?;
         state.growing.retain(|name, _| self.layout.layer(name).exists());
         Ok(Freed { bytes })

@@ -402,8 +402,9 @@ mod tests {
     fn no_confirmed_flush_is_lost_and_no_block_is_torn_on_a_failing_disk() {
         let mut tally = Tally::default();
         // Three lives in which a name was seen whose directory was not synced, and was built upon; one
-        // in which a chunk that a checkpoint found unchanged was given back before its draft moved on.
-        (0..16).chain([1578, 1968, 2859, 2345]).for_each(|seed| tally.add(live(seed)));
+        // in which a chunk that a checkpoint found unchanged was given back before its draft moved on;
+        // one in which a record was exchanged where it lay no more, after a claim's sync had failed.
+        (0..16).chain([1578, 1968, 2859, 2345, 5890]).for_each(|seed| tally.add(live(seed)));
         let seen = [tally.power_losses, tally.kills, tally.failed_syncs, tally.full, tally.checkpoints];
         let seen = [&seen[..], &[tally.merges, tally.prunes]].concat();
         assert!(seen.iter().all(|count| *count > 3), "the lives were too quiet: {tally:?}");
