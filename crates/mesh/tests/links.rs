@@ -243,6 +243,23 @@ async fn a_peer_whose_state_is_older_than_it_was_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_was_removed_and_has_joined_again_counts_from_the_beginning() {
+    let authority = authority();
+    let (one, two) = (identity(&authority, "pvs01"), identity(&authority, "pvs02"));
+    let b = End::start(&two, |_| {}).await;
+    let mut a = End::start(&one, |options| options.incarnation = 5).await;
+    introduce((&a, &one), (&b, &two));
+    b.scene.wait_for("pvs01 has Complete");
+    drop(a.links.take());
+    b.scene.wait_for("pvs01 lost");
+    b.scene.clear();
+    let joined_again = identity(&authority, "pvs01");
+    let again = End::start(&joined_again, |options| options.incarnation = 1).await;
+    introduce((&again, &joined_again), (&b, &two));
+    b.scene.wait_for("pvs01 has Complete");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_reads_does_not_hold_up_what_a_device_waits_for() {
     let authority = authority();
     let (one, two) = (identity(&authority, "pvs01"), identity(&authority, "pvs02"));

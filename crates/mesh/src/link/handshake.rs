@@ -4,7 +4,6 @@ use super::connection::{self, Connection, Ended};
 use super::{Inner, LinkEvent, Peer};
 use crate::identity::PeerIdentity;
 use bytes::BytesMut;
-use model::Name;
 use protocol::mesh::{Class, Frame, Hello, REVISION, Refused, Response, decode};
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -61,7 +60,7 @@ pub(super) async fn greet(
 ) -> Result<JoinHandle<()>, HandshakeError> {
     let mut received = BytesMut::new();
     send(&mut stream, &Frame::Hello(own_hello(inner, class))).await?;
-    let hello = receive(inner, &mut stream, &mut received, &peer.name, class).await?;
+    let hello = receive(inner, &mut stream, &mut received, &peer, class).await?;
     if hello.class != class {
         return Err(Ended::Misplaced("a hello for another class").into());
     }
@@ -75,7 +74,7 @@ pub(super) async fn be_greeted(
     peer: &PeerIdentity,
 ) -> Result<(Hello, BytesMut), HandshakeError> {
     let mut received = BytesMut::new();
-    let hello = receive(inner, stream, &mut received, &peer.name, Class::Control).await?;
+    let hello = receive(inner, stream, &mut received, peer, Class::Control).await?;
     send(stream, &Frame::Hello(own_hello(inner, hello.class))).await?;
     Ok((hello, received))
 }
@@ -108,7 +107,7 @@ async fn receive(
     inner: &Inner,
     stream: &mut Stream,
     received: &mut BytesMut,
-    peer: &Name,
+    peer: &PeerIdentity,
     class: Class,
 ) -> Result<Hello, HandshakeError> {
     let checked = match frame(stream, received).await {
@@ -120,12 +119,12 @@ async fn receive(
         Err(error) => Err(error),
     };
     if let Err(HandshakeError::Rubbish(ended @ (Ended::Frame(_) | Ended::Misplaced(_)))) = &checked {
-        inner.say(LinkEvent::Rubbish { peer: peer.clone(), class, reason: ended.to_string() });
+        inner.say(LinkEvent::Rubbish { peer: peer.name.clone(), class, reason: ended.to_string() });
     }
     checked
 }
 
-fn check(inner: &Inner, peer: &Name, hello: Hello) -> Result<Hello, HandshakeError> {
+fn check(inner: &Inner, peer: &PeerIdentity, hello: Hello) -> Result<Hello, HandshakeError> {
     let unwanted = |why: String| Err(HandshakeError::Unwanted(why));
     if hello.revision != REVISION {
         let theirs = hello.revision;
@@ -136,10 +135,11 @@ fn check(inner: &Inner, peer: &Name, hello: Hello) -> Result<Hello, HandshakeErr
     if hello.farm != inner.options.farm {
         return unwanted(format!("it belongs to the farm {}", hello.farm));
     }
-    if hello.server != *peer {
-        return unwanted(format!("it calls itself {:?} with the certificate of {peer:?}", hello.server));
+    if hello.server != peer.name {
+        let (told, shown) = (hello.server, &peer.name);
+        return unwanted(format!("it calls itself {told:?} with the certificate of {shown:?}"));
     }
-    let known = inner.table().incarnation(peer);
+    let known = inner.table().incarnation(&peer.serial);
     if hello.incarnation < known {
         let theirs = hello.incarnation;
         return unwanted(format!(

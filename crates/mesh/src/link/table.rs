@@ -2,6 +2,7 @@
 
 use super::Peer;
 use super::connection::Connection;
+use crate::identity::Serial;
 use model::Name;
 use protocol::mesh::Class;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,8 +11,9 @@ use std::sync::Arc;
 #[derive(Default)]
 pub(super) struct Table {
     connections: BTreeMap<(Name, Class), Arc<Connection>>,
-    /// The highest incarnation that each peer has shown.
-    incarnations: BTreeMap<Name, u64>,
+    /// The last incarnation that was shown with each certificate. By certificate, not by name: a
+    /// server that was removed and has joined again counts from the beginning.
+    incarnations: BTreeMap<Serial, u64>,
     /// Which connections a task is dialling.
     pub(super) dialled: BTreeSet<(Name, Class)>,
     next_id: u64,
@@ -23,14 +25,14 @@ impl Table {
         self.next_id
     }
 
-    /// The incarnation that a peer must have at least.
-    pub(super) fn incarnation(&self, peer: &Name) -> u64 {
-        self.incarnations.get(peer).copied().unwrap_or(0)
+    /// The incarnation that a peer with this certificate must have at least.
+    pub(super) fn incarnation(&self, serial: &Serial) -> u64 {
+        self.incarnations.get(serial).copied().unwrap_or(0)
     }
 
     /// Takes a connection in; the one that was there ends, for its peer has begun a new one.
     pub(super) fn put(&mut self, connection: &Arc<Connection>, incarnation: u64) {
-        self.incarnations.insert(connection.peer.clone(), incarnation);
+        self.incarnations.insert(connection.serial, incarnation);
         let key = (connection.peer.clone(), connection.class);
         if let Some(old) = self.connections.insert(key, Arc::clone(connection)) {
             old.close();
@@ -57,8 +59,9 @@ impl Table {
         self.of_class(Class::Control).iter().map(|connection| connection.peer.clone()).collect()
     }
 
-    /// Cuts off who may not be connected any more.
-    pub(super) fn close_unknown(&self, peers: &[Peer]) {
+    /// Cuts off who may not be connected any more, and forgets what they have shown.
+    pub(super) fn close_unknown(&mut self, peers: &[Peer]) {
+        self.incarnations.retain(|serial, _| peers.iter().any(|peer| peer.serials.contains(serial)));
         let known = |connection: &Connection| {
             let mut named = peers.iter().filter(|peer| peer.name == connection.peer);
             named.any(|peer| peer.serials.contains(&connection.serial))
