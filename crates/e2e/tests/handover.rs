@@ -89,6 +89,123 @@ fn a_draft_goes_on_anywhere_and_is_promoted_anywhere_with_every_byte() -> Result
     Ok(())
 }
 
+/// Whoever writes, whoever promotes, whenever: what is promoted has every byte, on every server.
+#[test]
+fn in_every_order_a_promotion_is_refused_or_has_every_byte() -> Result<()> {
+    let farm = farm_with_draft(Layout::default())?;
+    let orders = (0..farm.count()).flat_map(|writer| (0..3).map(move |promoter| (writer, promoter)));
+    for (pass, (writer, promoter)) in orders.enumerate() {
+        if pass > 0 {
+            farm.cli(promoter, &["version", "create", "office"])?;
+        }
+        let order = Order { farm: &farm, pass, writer, promoter };
+        order.play().with_context(|| format!("{order:?}"))?;
+    }
+    Ok(())
+}
+
+/// One writer and one promoter; the version is the pass's, its parent the pass's before.
+struct Order<'a> {
+    farm: &'a Farm,
+    pass: usize,
+    writer: usize,
+    promoter: usize,
+}
+
+impl std::fmt::Debug for Order<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = |n| self.farm.name(n);
+        write!(
+            f,
+            "version {}: {} writes, {} promotes",
+            self.version(),
+            name(self.writer),
+            name(self.promoter)
+        )
+    }
+}
+
+impl Order<'_> {
+    fn version(&self) -> String {
+        (self.pass + 2).to_string()
+    }
+
+    /// Asks for the seal and the promotion, as an admin in a hurry does; whether both were done.
+    fn promoted(&self) -> Result<bool> {
+        for words in [&["seal"][..], &["promote"]] {
+            let to: &[&str] = if words == ["promote"] { &["--to", "production"] } else { &[] };
+            let version = self.version();
+            let words = [&["version"], words, &["office", version.as_str()], to].concat();
+            let output = self.farm.try_cli(self.promoter, &words)?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            let sealed = said.contains("is sealed");
+            ensure!(output.status.success() || sealed || said.contains("hint:"), "no hint: {said}");
+            if !output.status.success() && !sealed {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Only a promotion, of what is no more than begun.
+    fn is_refused(&self, when: &str) -> Result<()> {
+        let words = ["version", "promote", "office", &self.version(), "--to", "production"];
+        let said = self.farm.refused(self.promoter, &words).context(when.to_owned())?;
+        ensure!(said.contains("hint:"), "refused {when} without a hint: {said}");
+        Ok(())
+    }
+
+    fn play(&self) -> Result<()> {
+        let Self { farm, writer, promoter, .. } = *self;
+        self.is_refused("before anybody has written")?;
+        let words = ["session", "create", "office", "--version", &self.version(), "--write"];
+        let session = self.session(writer, &words)?;
+        let text = |key: &str| session[key].as_str().unwrap_or_default().to_owned();
+        if writer != promoter {
+            farm.cut_both(farm.host(writer), farm.host(promoter))?;
+        }
+        let half = |n: u32| format!("write -P {:#x} {}M 2M", self.pass + 0x40, 4 + 4 * self.pass as u32 + n);
+        qemu_io(farm.host(writer), &text("uri"), &[&half(0), "flush"])?;
+        self.is_refused("while it is written")?;
+        ensure!(!self.promoted()?, "a draft that is written was sealed");
+        qemu_io(farm.host(writer), &text("uri"), &[&half(2), "flush"])?;
+        closed(farm, writer, &text("id"))?;
+        // It may have come by the third server; if not, it is refused until the link is there.
+        let at_once = self.promoted()?;
+        farm.mend()?;
+        if !at_once {
+            farm.wait_for("the promotion", ARRIVAL, || self.promoted())?;
+        }
+        (0..farm.count()).try_for_each(|n| self.is_whole(n))
+    }
+
+    /// Opens a session as soon as the server has the draft's checkpoint.
+    fn session(&self, n: usize, words: &[&str]) -> Result<serde_json::Value> {
+        let mut session = serde_json::Value::Null;
+        self.farm.wait_for("the session", ARRIVAL, || {
+            session = self.farm.json(n, words)?;
+            Ok(true)
+        })?;
+        Ok(session)
+    }
+
+    /// What this pass and all before it wrote, as a device of server `n` reads it.
+    fn is_whole(&self, n: usize) -> Result<()> {
+        let version = self.version();
+        self.farm.wait_for("the promotion is known", ARRIVAL, || {
+            Ok(self.farm.cli(n, &["version", "show", "office", &version])?.contains("<- boots"))
+        })?;
+        let session = self.session(n, &["session", "create", "office"])?;
+        let text = |key: &str| session[key].as_str().unwrap_or_default().to_owned();
+        let reads: Vec<String> =
+            (0..=self.pass).map(|pass| format!("read -P {:#x} {}M 4M", pass + 0x40, 4 + 4 * pass)).collect();
+        let reads: Vec<&str> = reads.iter().map(String::as_str).collect();
+        let read = qemu_io(self.farm.host(n), &text("uri"), &reads);
+        closed(self.farm, n, &text("id"))?;
+        read.with_context(|| format!("read on {}", self.farm.name(n)))
+    }
+}
+
 #[test]
 fn an_open_draft_comes_to_the_other_servers_while_it_is_written() -> Result<()> {
     let farm = farm_with_draft(Layout { servers: 2, ..Layout::default() })?;
