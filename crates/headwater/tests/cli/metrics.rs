@@ -62,11 +62,14 @@ fn the_figures_are_those_that_are_documented_and_say_what_is() {
     home.image("a.raw", 1 << 20, 2 << 20);
     home.run(&["vdisk", "import", "office", "a.raw"]);
     home.run(&["device", "add", "52:54:00:12:34:56"]);
+    home.run(&["version", "create", "office"]);
+    home.run(&["session", "create", "office", "--version", "2", "--write"]);
     let answer = server.get("/metrics");
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("text/plain; version=0.0.4"), "{answer}");
     let samples = parsed(body(&answer));
     assert_eq!(samples["headwater_devices"], 1.0);
     assert_eq!(samples["headwater_versions{vdisk=\"office\",access=\"production\"}"], 1.0);
+    assert_eq!(samples["headwater_draft_alone_bytes{vdisk=\"office\",version=\"2\"}"], 0.0);
     assert_eq!(samples["headwater_jobs{state=\"done\"}"], 1.0);
     assert!(samples["headwater_store_bytes{store=\"default\",what=\"used\"}"] >= 1_048_576.0);
     let names: BTreeSet<&str> = samples.keys().map(|sample| sample.split('{').next().unwrap()).collect();
