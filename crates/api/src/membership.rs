@@ -37,3 +37,13 @@ pub struct GrantedJoinToken {
     /// When it stops letting anybody in.
     pub expires_ms: u64,
 }
+
+/// How a server is taken out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RemoveServer {
+    /// How many contents and discarded changes are given up that only this server has, as the refusal
+    /// without it says: for a machine that is gone for good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub give_up: Option<usize>,
+}

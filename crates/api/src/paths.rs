@@ -76,7 +76,7 @@ pub const PENDING_ACCEPT: &str = "/v1/pending/{mac}/accept";
 pub const PENDING_REJECT: &str = "/v1/pending/{mac}/reject";
 /// GET: list of [`crate::ServerView`].
 pub const SERVERS: &str = "/v1/servers";
-/// DELETE: it is no member of the farm any more.
+/// DELETE [`crate::RemoveServer`] (query): it is no member of the farm any more.
 pub const SERVER: &str = "/v1/servers/{name}";
 /// POST [`crate::InitFarm`]: a [`crate::InitialisedFarm`].
 pub const FARM_INIT: &str = "/v1/farm/init";

@@ -4,14 +4,15 @@
 mod tests;
 
 use crate::change::{Change, Refusal, RefusalKind};
-use crate::draft::Draft;
+use crate::draft::{Draft, OrphanState};
 use crate::key::Key;
 use crate::membership::{FarmAuthority, JoinToken, Member};
 use crate::record::FormatRevision;
+use crate::rules::reach::roots_in_use;
 use crate::timestamp::Timestamp;
 use crate::topology::Server;
 use crate::view::{FarmView, Stored};
-use model::Name;
+use model::{Name, Root};
 
 /// Tokens that wait to be used. By eye: a rack.
 const MAX_TOKENS: usize = 100;
@@ -19,6 +20,8 @@ const MAX_TOKENS: usize = 100;
 const MAX_MEMBERS: usize = 32;
 /// What a transaction deletes at most; what is left of a server goes with the next.
 const REMOVE_BATCH: usize = 50;
+/// And of discarded changes.
+const ORPHAN_BATCH: usize = 16;
 
 /// A server as it becomes a member.
 #[derive(Clone, Debug)]
@@ -125,7 +128,15 @@ pub fn started(
 
 /// Takes a server out of the farm: its peers refuse it from then on, and what it had is not counted
 /// on any more. To be asked again until it answers an empty change.
-pub fn remove(view: &FarmView, server: &Name, asked: &Name) -> Result<Change, Refusal> {
+///
+/// Refused where nobody else has some of what it has ([`only_on`]), unless `give_up` is the number of
+/// those things: for a machine that is lost, and its bytes with it.
+pub fn remove(
+    view: &FarmView,
+    server: &Name,
+    asked: &Name,
+    give_up: Option<usize>,
+) -> Result<Change, Refusal> {
     if server == asked {
         let hint = format!("run it on another server: `headwater --server ADDRESS server remove {server}`");
         return Err(Refusal::new(RefusalKind::InUse, format!("{server} is the server that you ask"), hint));
@@ -143,7 +154,15 @@ pub fn remove(view: &FarmView, server: &Name, asked: &Name) -> Result<Change, Re
             "start it so that it saves them; or discard the version's draft: `headwater version discard`";
         return Err(Refusal::new(RefusalKind::InUse, message, hint));
     }
+    // Once its record is gone the rest of a removal only tidies up.
+    if view.servers.contains_key(server) {
+        confirmed(server, &only_on(view, server), give_up)?;
+    }
     let mut change = Change::default();
+    for (id, orphan) in view.orphans.iter().filter(|(_, of)| of.server == *server).take(ORPHAN_BATCH) {
+        change.unchanged(Key::Orphan(id.clone()), orphan);
+        change.delete(Key::Orphan(id.clone()));
+    }
     for (root, of) in view.copies.keys().filter(|(_, of)| of == server).take(REMOVE_BATCH) {
         let key = Key::Copy(*root, of.clone());
         change.unchanged(key.clone(), &view.copies[&(*root, of.clone())]);
@@ -163,6 +182,49 @@ pub fn remove(view: &FarmView, server: &Name, asked: &Name) -> Result<Change, Re
         change.delete(Key::Server(server.clone()));
     }
     Ok(change)
+}
+
+/// What would be gone with a server, in words: contents that records need and discarded changes, of
+/// which no other server is known to have a complete copy.
+pub fn only_on(view: &FarmView, server: &Name) -> Vec<String> {
+    let needed = roots_in_use(view);
+    let alone = |root: &Root| {
+        let mut servers = view.copies_of(*root).map(|(of, _)| of);
+        servers.next() == Some(server) && servers.next().is_none()
+    };
+    let contents = needed.into_iter().filter(alone).map(|root| {
+        let version = view.versions.values().find(|version| version.root == root);
+        let draft = || view.drafts.values().find(|draft| draft.checkpoint == root);
+        match (version, draft()) {
+            (Some(version), _) => format!("version {} of vDisk {}", version.number, version.vdisk),
+            (None, Some(draft)) => {
+                format!("the checkpoint of version {} of vDisk {}", draft.number, draft.vdisk)
+            }
+            (None, None) => format!("content {} below discarded changes", root.short()),
+        }
+    });
+    let orphans = view.orphans.values();
+    let kept = orphans.filter(|orphan| orphan.server == *server && orphan.state != OrphanState::Lost);
+    contents.chain(kept.map(|orphan| format!("discarded changes {}", orphan.draft))).collect()
+}
+
+fn confirmed(server: &Name, only: &[String], give_up: Option<usize>) -> Result<(), Refusal> {
+    let things = only.len();
+    if give_up.unwrap_or(0) == things {
+        return Ok(());
+    }
+    if only.is_empty() {
+        let message = format!("other servers have all that {server} has: there is nothing to give up");
+        let hint = format!("`headwater server remove {server}`");
+        return Err(Refusal::new(RefusalKind::Changed, message, hint));
+    }
+    let kind = if give_up.is_some() { RefusalKind::Changed } else { RefusalKind::InUse };
+    let message = format!("only {server} has {}", super::vdisk::some_of(only.iter()));
+    let hint = format!(
+        "let the others catch up (`headwater replication backlog`), restore or delete discarded changes; only if \
+         the machine is gone for good: `headwater server remove {server} --give-up {things}`"
+    );
+    Err(Refusal::new(kind, message, hint))
 }
 
 fn initialised(view: &FarmView) -> Result<&Stored<FarmAuthority>, Refusal> {

@@ -108,12 +108,43 @@ fn a_removed_server_leaves_nothing_that_is_counted_on() {
     let root = format!("/copies/{}/pvs02", "0a".repeat(32));
     view.put(&root, br#"{"revision":1,"since":1}"#, 9).unwrap();
     view.put("/stores/s", br#"{"revision":1,"name":"s","paths":{"pvs01":"/a","pvs02":"/b"}}"#, 9).unwrap();
-    let change = remove(&view, &name("pvs02"), &name("pvs01")).unwrap();
+    let change = remove(&view, &name("pvs02"), &name("pvs01"), None).unwrap();
     commit(&mut view, change);
     assert!(view.copies.is_empty() && !view.servers.contains_key(&name("pvs02")));
     assert!(!view.stores[&name("s")].paths.contains_key(&name("pvs02")));
-    assert_eq!(remove(&view, &name("pvs02"), &name("pvs01")).unwrap(), Change::default());
-    assert_eq!(remove(&view, &name("pvs01"), &name("pvs01")).unwrap_err().kind, RefusalKind::InUse);
+    assert_eq!(remove(&view, &name("pvs02"), &name("pvs01"), None).unwrap(), Change::default());
+    assert_eq!(remove(&view, &name("pvs01"), &name("pvs01"), None).unwrap_err().kind, RefusalKind::InUse);
+}
+
+#[test]
+fn a_server_that_alone_has_something_is_removed_only_by_who_says_how_much_is_given_up() {
+    let mut view = farm();
+    let hash = token(&mut view, "ab");
+    let change = join(&view, &hash, joining("pvs02"), at(1)).unwrap();
+    commit(&mut view, change);
+    for line in include_str!("../../../golden/records-1.txt").lines() {
+        let (key, record) = line.split_once(' ').unwrap();
+        if key.starts_with("/orphans/") || key.starts_with("/versions/office/") {
+            view.put(key, record.replace("hw1", "pvs02").as_bytes(), 9).unwrap();
+        }
+    }
+    let copy = |server: &str| format!("/copies/{}/{server}", "ab".repeat(32));
+    view.put(&copy("pvs02"), br#"{"revision":1,"since":1}"#, 9).unwrap();
+    let ask = |view: &FarmView, things| remove(view, &name("pvs02"), &name("pvs01"), things);
+
+    let refused = ask(&view, None).unwrap_err();
+    assert_eq!(refused.kind, RefusalKind::InUse);
+    assert!(refused.message.contains("version 1 of vDisk office"), "{refused}");
+    assert!(refused.message.contains("discarded changes office.2.e5"), "{refused}");
+    assert!(refused.hint.contains("--give-up 2"), "{refused}");
+    assert_eq!(ask(&view, Some(1)).unwrap_err().kind, RefusalKind::Changed);
+
+    view.put(&copy("pvs01"), br#"{"revision":1,"since":1}"#, 9).unwrap();
+    assert!(ask(&view, None).unwrap_err().hint.contains("--give-up 1"), "another server has the version now");
+    let change = ask(&view, Some(1)).unwrap();
+    commit(&mut view, change);
+    assert!(view.orphans.is_empty() && !view.servers.contains_key(&name("pvs02")));
+    assert_eq!(ask(&view, None).unwrap(), Change::default());
 }
 
 #[test]

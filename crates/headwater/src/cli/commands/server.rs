@@ -22,6 +22,10 @@ pub(crate) enum Server {
     Remove {
         /// The server
         name: Name,
+        /// Give up so many things that only this server has, as the refusal without it says; for a
+        /// machine that is gone for good
+        #[arg(long, value_name = "NUMBER")]
+        give_up: Option<u32>,
     },
 }
 
@@ -30,8 +34,10 @@ impl Server {
         match self {
             Self::List => list(context).await,
             Self::Show { name } => show(context, &name).await,
-            Self::Remove { name } => {
-                context.client.act(Method::DELETE, &paths::fill(paths::SERVER, name.as_str())).await?;
+            Self::Remove { name, give_up } => {
+                let path = paths::fill(paths::SERVER, name.as_str());
+                let query = give_up.map(|things| format!("?give_up={things}")).unwrap_or_default();
+                context.client.act(Method::DELETE, &format!("{path}{query}")).await?;
                 context.output.done(&format!("server {name} is no member of the farm any more"))
             }
         }

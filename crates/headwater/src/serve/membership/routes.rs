@@ -7,10 +7,10 @@ use crate::serve::api_error::ApiError;
 use crate::serve::farm::now;
 use crate::serve::routes::Routes;
 use crate::serve::state::Shared;
-use api::{Endpoint, GrantedJoinToken, InitFarm, InitialisedFarm, Least, Method, NewJoinToken, paths};
+use api::{Endpoint, GrantedJoinToken, InitFarm, InitialisedFarm, Least, Method, NewJoinToken, RemoveServer, paths};
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use farm::rules::membership::{self, Joining};
 use farm::{FarmAuthority, FormatRevision, Refusal, Timestamp};
@@ -43,7 +43,7 @@ pub(in crate::serve) fn routes(routes: Routes) -> Routes {
     routes
         .on(init.least(admin).takes::<InitFarm>().answers::<InitialisedFarm>(201), self::init)
         .on(token.least(admin).takes::<NewJoinToken>().answers::<GrantedJoinToken>(201), self::token)
-        .on(remove.least(admin), self::remove)
+        .on(remove.least(admin).asks::<RemoveServer>(), self::remove)
 }
 
 async fn init(
@@ -98,7 +98,12 @@ async fn token(
     Ok((StatusCode::CREATED, Json(GrantedJoinToken { token, expires_ms: expires.0 })))
 }
 
-async fn remove(State(state): State<Shared>, Path(name): Path<Name>) -> Result<StatusCode, ApiError> {
+async fn remove(
+    State(state): State<Shared>,
+    Path(name): Path<Name>,
+    query: Result<Query<RemoveServer>, QueryRejection>,
+) -> Result<StatusCode, ApiError> {
+    let Query(RemoveServer { give_up }) = query?;
     // One whose removal was interrupted has no record any more, but copies that others rely on.
     let is_known = |view: &farm::FarmView| {
         view.servers.contains_key(&name) || view.copies.keys().any(|(_, of)| *of == name)
@@ -113,7 +118,7 @@ async fn remove(State(state): State<Shared>, Path(name): Path<Name>) -> Result<S
         state
             .farm
             .decide(|view, _| {
-                let change = membership::remove(view, &name, &state.server)?;
+                let change = membership::remove(view, &name, &state.server, give_up)?;
                 left = !change.writes.is_empty();
                 Ok::<_, Refusal>(change)
             })
