@@ -37,7 +37,7 @@ pub use error::ErrorBody;
 pub use event::{EventView, EventsQuery};
 pub use hook::{HookReportView, HookView, TestHooks};
 pub use job::{JobKind, JobState, JobView};
-pub use membership::{GrantedJoinToken, InitFarm, InitialisedFarm, NewJoinToken};
+pub use membership::{GrantedJoinToken, InitFarm, InitialisedFarm, NewJoinToken, RemoveServer};
 pub use replication::{BacklogReason, BacklogView, ReplicationView};
 pub use server::{ServerView, StatusView, StoreView};
 pub use session::{NewSession, OpenedSession, SessionView, TimelineStep, WriteCacheView};

@@ -7,7 +7,9 @@ use crate::serve::api_error::ApiError;
 use crate::serve::farm::now;
 use crate::serve::routes::Routes;
 use crate::serve::state::Shared;
-use api::{Endpoint, GrantedJoinToken, InitFarm, InitialisedFarm, Least, Method, NewJoinToken, RemoveServer, paths};
+use api::{
+    Endpoint, GrantedJoinToken, InitFarm, InitialisedFarm, Least, Method, NewJoinToken, RemoveServer, paths,
+};
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
