@@ -94,6 +94,8 @@ pub const STORE_ADOPT: &str = "/v1/stores/{name}/adopt";
 pub const REPLICATION: &str = "/v1/replication";
 /// GET: list of [`crate::BacklogView`].
 pub const REPLICATION_BACKLOG: &str = "/v1/replication/backlog";
+/// How long a small content takes to every server.
+pub const REPLICATION_TEST: &str = "/v1/replication/test";
 /// GET: list of [`crate::SessionView`]. POST [`crate::NewSession`]: [`crate::OpenedSession`].
 pub const SESSIONS: &str = "/v1/sessions";
 /// GET: [`crate::SessionView`]. DELETE: ends it.

@@ -21,6 +21,38 @@ pub struct ReplicationView {
     pub bytes_per_s: u64,
 }
 
+/// Asks for a test of propagation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TestPropagation {
+    /// The store; the server's first where there is none.
+    #[serde(default)]
+    pub store: Option<Name>,
+    /// How long is waited for servers that do not have it, in seconds; at most 300.
+    #[serde(default = "default_patience_s")]
+    pub patience_s: u64,
+}
+
+fn default_patience_s() -> u64 {
+    60
+}
+
+/// When a small content that was new arrived on a server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ArrivalView {
+    /// The store.
+    pub store: Name,
+    /// The server.
+    pub server: Name,
+    /// Milliseconds from when it was let out until the testing server heard that it is complete and
+    /// durable there; none where that was not so in time.
+    pub arrived_after_ms: Option<u64>,
+    /// Whether it is the server where it was let out.
+    pub is_origin: bool,
+    /// Whether that server is connected with the testing one.
+    pub is_connected: bool,
+}
+
 /// A version that is not all on the answering server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BacklogView {

@@ -229,6 +229,12 @@ kinds! {
     ChunkQuarantined = "chunk-quarantined", Error;
     /// A quarantined chunk is whole again.
     ChunkRepaired = "chunk-repaired", Info;
+    /// A version that is not all on a server has not come on there for ten minutes.
+    ReplicationStalled = "replication-stalled", Warning;
+    /// A version that did not come on comes on again, or is complete.
+    ReplicationResumed = "replication-resumed", Info;
+    /// A version is on a server in part for a day.
+    ReplicationLate = "replication-late", Warning;
     /// A store has less free space than its low watermark.
     SpaceLow = "space-low", Error;
     /// A store has more free space than its high watermark again.

@@ -35,6 +35,8 @@ pub enum Key {
     Copy(Root, Name),
     /// The [`crate::LearnedProfile`] of a content.
     Profile(Root),
+    /// The [`crate::Canary`] of a store.
+    Canary(Name),
     /// A [`crate::Collection`].
     Collection(Name),
     /// A [`crate::Device`].
@@ -95,6 +97,7 @@ impl fmt::Display for Key {
             }
             Self::Copy(root, server) => write!(f, "/copies/{root}/{server}"),
             Self::Profile(root) => write!(f, "/profiles/{root}"),
+            Self::Canary(store) => write!(f, "/canaries/{store}"),
             Self::Collection(name) => write!(f, "/collections/{name}"),
             Self::Device(name) => write!(f, "/devices/{name}"),
             Self::Mac(mac) => write!(f, "/macs/{mac}"),
@@ -142,6 +145,7 @@ fn parse(text: &str) -> Option<Key> {
         }),
         ["copies", root, server] => Key::Copy(root.parse().ok()?, name(server)?),
         ["profiles", root] => Key::Profile(root.parse().ok()?),
+        ["canaries", store] => Key::Canary(name(store)?),
         ["collections", part] => Key::Collection(name(part)?),
         ["devices", part] => Key::Device(name(part)?),
         ["macs", mac] => Key::Mac(mac.parse().ok()?),
@@ -184,6 +188,7 @@ mod tests {
             "/orphans/a/0000000012/00000000000000000005",
             &format!("/copies/{}/srv", "0a".repeat(32)),
             &format!("/profiles/{}", "0a".repeat(32)),
+            "/canaries/a",
             "/collections/a",
             "/devices/a",
             "/macs/52:54:00:12:34:56",

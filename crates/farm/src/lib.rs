@@ -9,6 +9,7 @@
 //! booting device gets.
 
 pub mod audit;
+pub mod canary;
 pub mod change;
 pub mod collection;
 pub mod device;
@@ -28,6 +29,7 @@ pub mod vdisk;
 pub mod view;
 
 pub use audit::{AUDIT_PREFIX, Actor, AuditFilter, AuditId, AuditRecord, AuditResult};
+pub use canary::Canary;
 pub use change::{Change, Expect, Precondition, Refusal, RefusalKind, Write};
 pub use collection::{Collection, Naming, WhenFull, WriteCache};
 pub use device::{Device, DeviceKind, PendingDevice, PendingState};

@@ -1,6 +1,7 @@
 //! The commands: one pure function each, from a view to a change or a refusal.
 
 pub mod boot;
+pub mod canary;
 pub mod collection;
 pub mod copy;
 pub mod device;

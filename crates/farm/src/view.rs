@@ -1,5 +1,6 @@
 //! The farm as of one revision: what every rule decides on.
 
+use crate::canary::Canary;
 use crate::collection::Collection;
 use crate::device::{Device, PendingDevice};
 use crate::draft::{CompleteCopy, Draft, Orphan, OrphanId};
@@ -64,6 +65,8 @@ pub struct FarmView {
     pub copies: BTreeMap<(Root, Name), Stored<CompleteCopy>>,
     /// What devices read while they boot, by content.
     pub profiles: BTreeMap<Root, Stored<LearnedProfile>>,
+    /// The tests of propagation that run, by store.
+    pub canaries: BTreeMap<Name, Stored<Canary>>,
     /// The collections.
     pub collections: BTreeMap<Name, Stored<Collection>>,
     /// The devices.
@@ -113,6 +116,7 @@ impl FarmView {
             Key::Orphan(id) => table!(orphans, key, id),
             Key::Copy(root, server) => table!(copies, key, (root, server)),
             Key::Profile(root) => table!(profiles, key, root),
+            Key::Canary(store) => table!(canaries, key, store),
             Key::Collection(name) => table!(collections, key, name),
             Key::Device(name) => table!(devices, key, name),
             Key::Mac(mac) => table!(macs, key, mac),
@@ -145,6 +149,7 @@ impl FarmView {
             Key::Orphan(id) => drop(self.orphans.remove(&id)),
             Key::Copy(root, server) => drop(self.copies.remove(&(root, server))),
             Key::Profile(root) => drop(self.profiles.remove(&root)),
+            Key::Canary(store) => drop(self.canaries.remove(&store)),
             Key::Collection(name) => drop(self.collections.remove(&name)),
             Key::Device(name) => drop(self.devices.remove(&name)),
             Key::Mac(mac) => drop(self.macs.remove(&mac)),
@@ -203,6 +208,7 @@ impl FarmView {
         self.versions.values().any(|version| version.root == root)
             || self.drafts.values().any(|draft| draft.checkpoint == root)
             || self.orphans.values().any(|orphan| orphan.checkpoint == root)
+            || self.canaries.values().any(|canary| canary.root == root)
     }
 
     /// The servers that have a content completely.

@@ -1,6 +1,7 @@
 //! The rules against a database in memory that keeps the same promises as the real one.
 
 mod boot_kinds;
+mod canaries;
 mod drafts;
 mod orders;
 mod people;

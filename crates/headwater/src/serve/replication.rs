@@ -8,7 +8,10 @@
 
 mod former;
 mod image;
+mod order;
+mod propagation;
 mod routes;
+mod stall;
 mod wanted;
 
 use super::farm::FarmHandle;
@@ -101,7 +104,7 @@ impl Replication {
 /// Follows the records: wants what they name, claims and reports what has come, deletes what they
 /// do not name any more.
 ///
-/// Three loops, so that a new version is wanted at once, whatever the others wait for.
+/// Four loops, so that a new version is wanted at once, whatever the others wait for.
 pub(super) async fn run(
     replication: Arc<Replication>,
     stores: Stores,
@@ -114,20 +117,26 @@ pub(super) async fn run(
         () = want(&replication, &stores, &farm) => (),
         () = claim_all(&stores, &farm, completed) => (),
         () = let_go(&stores, &farm) => (),
+        () = stall::run(&replication, &farm) => (),
         () = shutdown.wait() => (),
     }
 }
 
 async fn want(replication: &Arc<Replication>, stores: &Stores, farm: &Arc<FarmHandle>) {
-    let mut changes = farm.changes();
+    let (mut changes, mut order) = (farm.changes(), order::Order::default());
     loop {
         changes.mark_unchanged();
         let (pulling, shares, view) = (Arc::clone(replication), stores.clone(), farm.view());
         let server = farm.server().clone();
         let told = tokio::task::spawn_blocking(move || {
-            pulling.puller.want(wanted::wanted(&view, &shares, &server));
+            let wanted = wanted::wanted(&view, &shares, &server);
+            pulling.puller.want(wanted.clone());
+            let is_coming =
+                |root: &Root| wanted.get(root).is_some_and(|wanted| !wanted.store.has_whole(root));
+            order.tell(&view, is_coming, |root, chunks| pulling.puller.profile(root, chunks));
+            order
         });
-        told.await.expect("saying what is wanted does not panic");
+        order = told.await.expect("saying what is wanted does not panic");
         if changes.changed().await.is_err() {
             return;
         }

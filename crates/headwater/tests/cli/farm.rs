@@ -63,6 +63,11 @@ fn a_server_joins_once_with_a_token_pulls_what_is_imported_and_is_refused_when_i
     wait_for("the version on the other server", complete);
     assert_eq!(one.json(&["server", "show", "pvs02"])["incarnation"], 1);
 
+    let arrivals = one.json(&["replication", "test"]);
+    let arrived = |at: usize| (arrivals[at]["server"].clone(), arrivals[at]["arrived_after_ms"].is_u64());
+    assert_eq!((arrived(0), arrived(1)), (("pvs01".into(), true), ("pvs02".into(), true)), "{arrivals}");
+    assert_eq!((&arrivals[0]["is_origin"], &arrivals[1]["is_connected"]), (&true.into(), &true.into()));
+
     one.run(&["server", "remove", "pvs02"]);
     let peers = || one.json(&["replication", "status"])[0]["peers"].clone();
     wait_for("the end of the link", || peers() == serde_json::json!([]));

@@ -1,9 +1,10 @@
-//! `headwater replication status|backlog`
+//! `headwater replication status|backlog|test`
 
 use crate::cli::Context;
-use crate::cli::output::bytes;
-use api::{BacklogView, ReplicationView, paths};
+use crate::cli::output::{bytes, or_dash};
+use api::{ArrivalView, BacklogView, ReplicationView, TestPropagation, paths};
 use clap::Subcommand;
+use model::Name;
 
 /// What is still to come to a server from the others.
 #[derive(Subcommand)]
@@ -12,6 +13,14 @@ pub(crate) enum Replication {
     Status,
     /// Lists the versions that are not all on the server, and why
     Backlog,
+    /// Lets a small content out and shows when each server had it
+    Test {
+        /// The store [default: the server's first]
+        store: Option<Name>,
+        /// How many seconds servers are waited for, at most 300
+        #[arg(long, default_value_t = 60)]
+        patience: u64,
+    },
 }
 
 impl Replication {
@@ -19,6 +28,7 @@ impl Replication {
         match self {
             Self::Status => status(context).await,
             Self::Backlog => backlog(context).await,
+            Self::Test { store, patience } => test(context, store, patience).await,
         }
     }
 }
@@ -56,6 +66,27 @@ async fn backlog(context: &Context) -> anyhow::Result<()> {
     })
 }
 
-fn names(names: &[model::Name]) -> String {
-    names.iter().map(model::Name::as_str).collect::<Vec<_>>().join(" ")
+async fn test(context: &Context, store: Option<Name>, patience_s: u64) -> anyhow::Result<()> {
+    let request = TestPropagation { store, patience_s };
+    let arrivals: Vec<ArrivalView> = context.client.post(paths::REPLICATION_TEST, &request).await?;
+    context.output.list(&arrivals, &["store", "server", "had it after", ""], |arrival| {
+        let after = arrival.arrived_after_ms.map(|ms| format!("{ms} ms"));
+        let remark = match (arrival.is_origin, arrival.is_connected, arrival.arrived_after_ms) {
+            (true, ..) => "let out here",
+            (_, false, None) => "not connected",
+            (_, true, None) => "connected, and has it not",
+            _ => "",
+        };
+        vec![arrival.store.to_string(), arrival.server.to_string(), or_dash(after), remark.to_owned()]
+    })?;
+    let missing = arrivals.iter().filter(|arrival| arrival.arrived_after_ms.is_none()).count();
+    anyhow::ensure!(
+        missing == 0,
+        "{missing} servers did not have it within {patience_s} s\nhint: `headwater replication backlog` on them says why"
+    );
+    Ok(())
+}
+
+fn names(names: &[Name]) -> String {
+    names.iter().map(Name::as_str).collect::<Vec<_>>().join(" ")
 }

@@ -1,11 +1,15 @@
-//! `/v1/replication` and `/v1/replication/backlog`.
+//! `/v1/replication`, `/v1/replication/backlog` and `/v1/replication/test`.
 
-use super::Replication;
+use super::{Replication, propagation};
+use crate::serve::api_error::ApiError;
 use crate::serve::routes::Routes;
 use crate::serve::state::{AppState, Shared};
-use api::{BacklogReason, BacklogView, Endpoint, ReplicationView, paths};
+use api::{
+    ArrivalView, BacklogReason, BacklogView, Endpoint, Least, Method, ReplicationView, TestPropagation, paths,
+};
 use axum::Json;
 use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
 use farm::FarmView;
 use mesh::{Backlog, Reason};
 
@@ -14,7 +18,14 @@ pub(in crate::serve) fn routes(routes: Routes) -> Routes {
     let status = Endpoint::get(paths::REPLICATION, "How replication to the answering server stands");
     let backlog =
         Endpoint::get(paths::REPLICATION_BACKLOG, "Lists the versions that are not all here, and why");
+    let test = Endpoint::change(
+        Method::Post,
+        paths::REPLICATION_TEST,
+        "replication.test",
+        "Lets a small content out and tells when each server has it",
+    );
     routes
+        .on(test.least(Least::SiteAdmin).takes::<TestPropagation>().lists::<ArrivalView>(), self::test)
         .on(status.answers::<ReplicationView>(200), self::status)
         .on(backlog.lists::<BacklogView>(), self::backlog)
 }
@@ -35,6 +46,14 @@ async fn status(State(state): State<Shared>) -> Json<ReplicationView> {
         missing_bytes: backlog.iter().filter_map(|lacking| lacking.missing_bytes).sum(),
         bytes_per_s: backlog.iter().map(|lacking| lacking.bytes_per_s).sum(),
     })
+}
+
+async fn test(
+    State(state): State<Shared>,
+    body: Result<Json<TestPropagation>, JsonRejection>,
+) -> Result<Json<Vec<ArrivalView>>, ApiError> {
+    let Json(TestPropagation { store, patience_s }) = body?;
+    Ok(Json(propagation::test(&state, store.as_ref(), patience_s).await?))
 }
 
 async fn backlog(State(state): State<Shared>) -> Json<Vec<BacklogView>> {
@@ -66,7 +85,7 @@ fn row(state: &AppState, view: &FarmView, backlog: Backlog) -> BacklogView {
     }
 }
 
-fn reason(reason: Option<Reason>) -> BacklogReason {
+pub(super) fn reason(reason: Option<Reason>) -> BacklogReason {
     let Some(reason) = reason else { return BacklogReason::Opening };
     match reason {
         Reason::Working => BacklogReason::Coming,

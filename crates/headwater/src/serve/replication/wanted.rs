@@ -30,6 +30,10 @@ fn of_share(view: &FarmView, share: &Share, wanted: &mut BTreeMap<Root, Wanted>)
         let store = Arc::clone(&share.store);
         wanted.entry(version.root).or_insert(Wanted { store, below, priority: Priority::Bulk });
     }
+    if let Some(canary) = view.canaries.get(&share.name) {
+        let store = Arc::clone(&share.store);
+        wanted.entry(canary.root).or_insert(Wanted { store, below: None, priority: Priority::Bulk });
+    }
     for (of, draft) in view.drafts.iter().filter(|((vdisk, _), _)| is_here(vdisk)) {
         let below = view.versions.get(of).map(|version| version.root);
         let below = below.filter(|root| *root != draft.checkpoint);
