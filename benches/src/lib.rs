@@ -6,6 +6,7 @@
 pub mod child;
 pub mod first_read;
 pub mod import_kill;
+pub mod linked_servers;
 pub mod nbd;
 pub mod real_farm;
 pub mod real_image;

@@ -95,6 +95,11 @@ pub(crate) const CLAIMS: &[Claim] = &[
         Means::LongTest { package: "headwater-e2e", test: "etcd_away" },
     ),
     claim(
+        "limits",
+        "20 Mbit/s and a closed window of replication are obeyed; bulk does not slow what devices wait for",
+        Means::Bench,
+    ),
+    claim(
         "rejoin",
         "a server with an empty disk rejoins and serves a boot while it hydrates",
         Means::LongTest { package: "headwater-e2e", test: "rejoin" },

@@ -19,6 +19,7 @@ mod lane;
 mod open;
 mod policy;
 mod repair;
+mod speed;
 
 use crate::engine::{Engine, Event, Priority};
 use crate::peers::{PeerHandler, Peers};
@@ -26,11 +27,13 @@ use crate::serve::Shares;
 use lane::Lanes;
 use model::{CHUNK_SIZE, ChunkIndex, Name, Root};
 use protocol::mesh::{Have, Request, Response};
+use speed::Speed;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use store::{ReceiveOptions, Receiving, Store};
+use store::{ReceiveOptions, Receiving, Store, StoredVersion};
 
 pub use crate::engine::{Reason, Slot};
 pub use policy::Policy;
@@ -154,6 +157,7 @@ struct Shared {
     /// Comes after the handler, for who connects peers needs one.
     peers: Mutex<Option<Arc<dyn Peers>>>,
     state: Mutex<State>,
+    received_bytes: AtomicU64,
     changed: Condvar,
 }
 
@@ -164,6 +168,8 @@ struct State {
     wake: Duration,
     /// Who can be asked, and the threads that take in what they answer.
     lanes: BTreeMap<Name, Lanes>,
+    /// How fast the links are, also of peers that are away.
+    speeds: BTreeMap<Name, Speed>,
     wanted: BTreeMap<Root, Wanted>,
     coming: BTreeMap<Root, Coming>,
     /// Of these the manifest is being fetched.
@@ -180,6 +186,8 @@ struct State {
 /// A version of which the manifest is here.
 struct Coming {
     receiving: Arc<Receiving>,
+    /// The version that it was made from, where all of it is here: chunks may continue its chunks.
+    parent: Option<Arc<StoredVersion>>,
     priority: Priority,
     /// Bytes that came and are not in the rate yet.
     arrived_bytes: u64,
@@ -207,6 +215,7 @@ impl Puller {
             began: Instant::now(),
             peers: Mutex::default(),
             state: Mutex::new(State::new(me, &options)),
+            received_bytes: AtomicU64::new(0),
             changed: Condvar::new(),
         };
         let mut puller = Self { shared: Arc::new(shared), threads: Vec::new() };
@@ -273,6 +282,16 @@ impl Puller {
         self.shared.allow(policy);
     }
 
+    /// Bytes of chunks that came from peers since the start, as they travelled.
+    pub fn received_bytes(&self) -> u64 {
+        self.shared.received_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of chunks that peers were given since the start, as they travelled.
+    pub fn sent_bytes(&self) -> u64 {
+        self.shared.shares.sent_bytes()
+    }
+
     /// The versions that are not all here, and why.
     pub fn backlog(&self) -> Vec<Backlog> {
         let state = self.shared.state();
@@ -325,6 +344,9 @@ impl Drop for Puller {
 }
 
 const NO_PANIC: &str = "no thread panics while it holds the puller's state";
+/// Who takes an answer in judges how long its peer is silent. The engine's own clock runs also while
+/// this server's disk is slow, so it gives a request up only after so many times that.
+const BACKSTOP: u32 = 6;
 /// The most chunks of one read-ahead that go before others: 16 MiB.
 const MAX_EXPECTED: usize = 256;
 
@@ -349,7 +371,7 @@ impl State {
         let engine = crate::engine::Options {
             request_chunks: options.bulk_chunks.min(protocol::mesh::MAX_NAMED),
             window: defaults.window.max(options.bulk_chunks * 2),
-            silence: options.silence,
+            silence: options.silence * BACKSTOP,
             ..defaults
         };
         Self {
@@ -357,6 +379,7 @@ impl State {
             engine: Engine::new(me, engine),
             wake: Duration::MAX,
             lanes: BTreeMap::new(),
+            speeds: BTreeMap::new(),
             wanted: BTreeMap::new(),
             coming: BTreeMap::new(),
             opening: BTreeSet::new(),

@@ -3,9 +3,10 @@
 //! Chunks are read past the page cache and compared with the manifest before they leave
 //! (`store::StoredVersion::chunk_for_peer`): a peer is never sent what is damaged here.
 
+use crate::encoding;
 use bytes::Bytes;
 use model::{ChunkIndex, PageHash, Root};
-use protocol::mesh::{Encoding, Have, MAX_PIECE_BYTES, Possession, Refused, Request, Response};
+use protocol::mesh::{Accept, Have, MAX_PIECE_BYTES, Possession, Refused, Request, Response};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -20,12 +21,13 @@ pub struct Shares {
     stores: Vec<Arc<Store>>,
     open: Mutex<HashMap<Root, (Arc<StoredVersion>, Instant)>>,
     sequence: AtomicU64,
+    sent_bytes: AtomicU64,
 }
 
 impl Shares {
     /// Shows these stores.
     pub fn new(stores: Vec<Arc<Store>>) -> Self {
-        Self { stores, open: Mutex::default(), sequence: AtomicU64::new(0) }
+        Self { stores, open: Mutex::default(), sequence: AtomicU64::new(0), sent_bytes: AtomicU64::new(0) }
     }
 
     /// The roots that are here whole.
@@ -41,6 +43,11 @@ impl Shares {
             all.extend(half.flat_map(|version| self.part(&version)));
         }
         all
+    }
+
+    /// Bytes of chunks that were given to peers, as they travelled.
+    pub fn sent_bytes(&self) -> u64 {
+        self.sent_bytes.load(Ordering::Relaxed)
     }
 
     /// Says that a root is here whole.
@@ -78,7 +85,7 @@ impl Shares {
         let wanted = match request {
             Request::GetManifest { root } => self.send_manifest(*root, send),
             Request::GetPages { names } => self.send_pages(names, send),
-            Request::GetChunks { root, chunks, .. } => self.send_chunks(*root, chunks, send),
+            Request::GetChunks { root, accept, chunks } => self.send_chunks(*root, *accept, chunks, send),
         };
         if wanted {
             send(Response::Done);
@@ -101,10 +108,18 @@ impl Shares {
         pages.into_iter().all(send)
     }
 
-    fn send_chunks(&self, root: Root, chunks: &[ChunkIndex], send: &mut dyn FnMut(Response) -> bool) -> bool {
+    fn send_chunks(
+        &self,
+        root: Root,
+        accept: Accept,
+        chunks: &[ChunkIndex],
+        send: &mut dyn FnMut(Response) -> bool,
+    ) -> bool {
         let Some(version) = self.version(root) else {
             return send(Response::NotHere { chunks: Vec::new() });
         };
+        // A parent that is not here is no reason to refuse: the chunks travel without it.
+        let parent = accept.delta.and_then(|root| self.version(root));
         let mut not_here = Vec::new();
         for chunk in chunks.iter().copied() {
             if chunk.0 >= version.size().chunk_count() {
@@ -113,7 +128,10 @@ impl Shares {
             }
             let sent = match version.chunk_for_peer(chunk) {
                 Ok(bytes) => {
-                    send(Response::Chunk { index: chunk, encoding: Encoding::Raw, bytes: bytes.into() })
+                    let of_parent = |_| parent.as_ref().and_then(|parent| chunk_of(parent, chunk));
+                    let (encoding, bytes) = encoding::pack(bytes, accept, of_parent);
+                    self.sent_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                    send(Response::Chunk { index: chunk, encoding, bytes })
                 }
                 Err(error) => {
                     tracing::debug!(%root, %error, "a peer asks for a chunk that is not to be had here");
@@ -138,4 +156,10 @@ impl Shares {
         open.insert(root, (Arc::clone(&version), Instant::now()));
         Some(version)
     }
+}
+
+/// A verified chunk of a version, where it is here.
+pub(crate) fn chunk_of(version: &StoredVersion, chunk: ChunkIndex) -> Option<Vec<u8>> {
+    let inside = chunk.0 < version.size().chunk_count();
+    inside.then(|| version.chunk_for_peer(chunk).ok()).flatten()
 }

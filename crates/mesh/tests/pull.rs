@@ -364,3 +364,26 @@ fn wait_until(condition: impl Fn() -> bool) {
         std::thread::yield_now();
     }
 }
+
+#[test]
+fn on_a_limited_link_a_changed_chunk_travels_as_its_difference() {
+    let directory = tempfile::tempdir().unwrap();
+    let net = Arc::new(Net::default());
+    let [a, b] = ["pvs01", "pvs02"].map(|me| server(&net, directory.path(), me));
+    let mut bytes = image(100, 1);
+    let old = a.import(&bytes);
+    b.import(&bytes);
+    for chunk in 10..60 {
+        bytes[chunk * CHUNK_SIZE as usize + 100] ^= 0xff;
+    }
+    let root = a.import(&bytes);
+    let limits = BTreeMap::from([((None, Priority::Bulk), 50_000_000)]);
+    b.puller.allow(Policy { limits, ..Policy::default() });
+    b.want(root, Some(old));
+    b.heard.wait_for(root);
+    assert!(b.read(root) == bytes);
+    assert_eq!(net.sent(&name("pvs01")), 50);
+    assert_eq!(a.puller.sent_bytes(), b.puller.received_bytes());
+    let sent = a.puller.sent_bytes();
+    assert!(sent < 50 * 200, "{sent} bytes for 50 chunks of which one byte was changed");
+}

@@ -1,13 +1,18 @@
 //! One request for chunks, from its first answer to its last: stored, and told to the engine.
 
 use super::Shared;
+use crate::encoding::{self, UnpackError};
 use crate::engine::{Action, Event, Hold, RequestId};
+use crate::serve::chunk_of;
+use bytes::Bytes;
 use model::{ChunkIndex, Name, Root};
-use protocol::mesh::{Encoding, Response};
+use protocol::mesh::{Accept, Encoding, Response};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
-use store::{ReceiveError, Receiving, Urgency};
+use std::time::{Duration, Instant};
+use store::{ReceiveError, Receiving, StoredVersion, Urgency};
 
 /// A request whose answer comes.
 pub(super) struct Asked {
@@ -15,6 +20,10 @@ pub(super) struct Asked {
     pub(super) peer: Name,
     pub(super) receiving: Arc<Receiving>,
     pub(super) urgency: Urgency,
+    /// In which forms its chunks may come.
+    pub(super) accept: Accept,
+    /// The version that they may continue.
+    pub(super) parent: Option<Arc<StoredVersion>>,
     /// What was asked for and has not come.
     pub(super) left: BTreeSet<u32>,
     pub(super) answer: Receiver<Response>,
@@ -49,18 +58,25 @@ impl Shared {
     }
 
     fn take_parts(&self, asked: &mut Asked) -> Outcome {
+        let mut measured = Measured::default();
         loop {
+            let waits = Instant::now();
             match asked.answer.recv_timeout(self.options.silence) {
-                Ok(Response::Chunk { index, encoding: Encoding::Raw, bytes })
-                    if asked.left.remove(&index.0) =>
+                Ok(Response::Chunk { index, encoding, bytes })
+                    if is_welcome(encoding, asked.accept) && asked.left.remove(&index.0) =>
                 {
-                    match asked.receiving.put(index, &bytes, asked.urgency) {
-                        Ok(_) => self.arrived(asked.receiving.root(), index, bytes.len()),
-                        Err(error) => return bad_put(error),
+                    measured.part(bytes.len(), waits.elapsed());
+                    if let Err(outcome) = self.take_chunk(asked, index, encoding, bytes) {
+                        return outcome;
                     }
                 }
                 Ok(Response::NotHere { .. }) => {}
-                Ok(Response::Done) => return Outcome::Answered,
+                Ok(Response::Done) => {
+                    if asked.accept == Accept::default() {
+                        self.measured(&asked.peer, &measured);
+                    }
+                    return Outcome::Answered;
+                }
                 Ok(Response::Refused(why)) => {
                     let (peer, root) = (&asked.peer, asked.receiving.root());
                     tracing::warn!(%peer, %root, why = why.text(), "a peer refuses to send chunks");
@@ -73,6 +89,41 @@ impl Shared {
                 Err(_) => return Outcome::Failed,
             }
         }
+    }
+
+    fn take_chunk(
+        &self,
+        asked: &Asked,
+        index: ChunkIndex,
+        encoding: Encoding,
+        bytes: Bytes,
+    ) -> Result<(), Outcome> {
+        let sent_bytes = bytes.len();
+        self.received_bytes.fetch_add(sent_bytes as u64, Ordering::Relaxed);
+        let parent = |_| asked.parent.as_ref().and_then(|parent| chunk_of(parent, index));
+        let bytes = match encoding::unpack(encoding, bytes, parent) {
+            Ok(bytes) => bytes,
+            // Damaged here since it was asked for: it comes otherwise the next time.
+            Err(UnpackError::NoParent) => {
+                self.forget_parent(asked.receiving.root());
+                return Err(Outcome::Failed);
+            }
+            Err(error) => return Err(Outcome::Lied(error.to_string())),
+        };
+        asked.receiving.put(index, &bytes, asked.urgency).map_err(bad_put)?;
+        self.arrived(asked.receiving.root(), index, sent_bytes);
+        Ok(())
+    }
+
+    fn forget_parent(&self, root: Root) {
+        if let Some(coming) = self.state().coming.get_mut(&root) {
+            coming.parent = None;
+        }
+    }
+
+    fn measured(&self, peer: &Name, measured: &Measured) {
+        let mut state = self.state();
+        state.speeds.entry(peer.clone()).or_default().measured(measured.bytes, measured.waited);
     }
 
     fn arrived(&self, root: Root, chunk: ChunkIndex, sent_bytes: usize) {
@@ -120,6 +171,32 @@ impl Shared {
             self.observer.no_room(root);
         }
         actions
+    }
+}
+
+/// What came of one answer after its first part, and how long it was waited for.
+#[derive(Default)]
+struct Measured {
+    begun: bool,
+    bytes: u64,
+    waited: Duration,
+}
+
+impl Measured {
+    fn part(&mut self, bytes: usize, waited: Duration) {
+        // Until the first part the peer's disk was waited for, or others were served.
+        if std::mem::replace(&mut self.begun, true) {
+            self.bytes += bytes as u64;
+            self.waited += waited;
+        }
+    }
+}
+
+fn is_welcome(encoding: Encoding, accept: Accept) -> bool {
+    match encoding {
+        Encoding::Raw => true,
+        Encoding::Zstd => accept.zstd,
+        Encoding::ZstdDelta(root) => accept.delta == Some(root),
     }
 }
 

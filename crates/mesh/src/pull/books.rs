@@ -9,7 +9,7 @@ use super::lane::Lanes;
 use super::{Shared, State};
 use crate::engine::{Action, Event, Priority, Report, RequestId};
 use model::{ChunkIndex, Name, Root};
-use protocol::mesh::{Accept, Class, Have, Possession, Request};
+use protocol::mesh::{Class, Have, Possession, Request};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use store::Urgency;
@@ -70,15 +70,22 @@ impl Shared {
         root: Root,
         chunks: Vec<ChunkIndex>,
     ) -> Option<Asked> {
-        let receiving = self.state().coming.get(&root).map(|coming| Arc::clone(&coming.receiving))?;
+        let (receiving, parent, accept) = {
+            let mut state = self.state();
+            let coming = state.coming.get(&root)?;
+            let (receiving, parent) = (Arc::clone(&coming.receiving), coming.parent.clone());
+            let limit = state.policy.lowest(peer, priority);
+            let below = parent.as_ref().map(|parent| parent.root());
+            (receiving, parent, state.speeds.entry(peer.clone()).or_default().accept(limit, below))
+        };
         let (class, urgency) = match priority {
             Priority::OnDemand => (Class::OnDemand, Urgency::OnDemand),
             _ => (Class::Bulk, Urgency::Bulk),
         };
         let wanted = chunks.iter().map(|chunk| chunk.0).collect();
-        let words = Request::GetChunks { root, accept: Accept::default(), chunks };
+        let words = Request::GetChunks { root, accept, chunks };
         let answer = self.peers()?.request(peer, class, words).ok()?;
-        Some(Asked { request, peer: peer.clone(), receiving, urgency, left: wanted, answer })
+        Some(Asked { request, peer: peer.clone(), receiving, urgency, accept, parent, left: wanted, answer })
     }
 
     /// Gives a request to the threads of its peer; false where there are none any more.

@@ -5,7 +5,7 @@
 //! it on its own thread.
 
 use super::{Coming, FetchError, Shared, State, Wanted};
-use crate::engine::{ChunkSet, Event, Hold, Priority};
+use crate::engine::{ChunkSet, Event, Hold};
 use crate::peers::Peers;
 use bytes::Bytes;
 use model::{Manifest, Name, Page, PageHash, Root};
@@ -91,7 +91,7 @@ impl Shared {
     ) -> Result<(), String> {
         state.opening.insert(root);
         drop(state);
-        let opened = self.open(root, wanted).map(|receiving| self.begin(receiving, wanted.priority));
+        let opened = self.open(root, wanted).map(|receiving| self.begin(receiving, wanted));
         self.state().opening.remove(&root);
         self.changed.notify_all();
         opened
@@ -163,10 +163,13 @@ impl Shared {
 
     /// Has a version come: readers may ask for it at once, bulk begins when what lies elsewhere in
     /// the store is copied.
-    fn begin(self: &Arc<Self>, receiving: Arc<Receiving>, priority: Priority) {
-        let (root, version) = (receiving.root(), receiving.version());
+    fn begin(self: &Arc<Self>, receiving: Arc<Receiving>, wanted: &Wanted) {
+        let (root, version, priority) = (receiving.root(), receiving.version(), wanted.priority);
+        let below = wanted.below.filter(|below| wanted.store.has_whole(below));
+        let parent = below.and_then(|below| wanted.store.version(&below).ok());
         let coming = Coming {
             receiving: Arc::clone(&receiving),
+            parent,
             priority,
             arrived_bytes: 0,
             bytes_per_s: 0,

@@ -34,6 +34,18 @@ impl Default for Policy {
     }
 }
 
+impl Policy {
+    /// The lowest limit that chunks of a priority from this peer are under.
+    pub(super) fn lowest(&self, peer: &Name, priority: Priority) -> Option<u64> {
+        let slot = match self.slot {
+            Slot::Limited(rate) if priority != Priority::OnDemand => Some(rate),
+            _ => None,
+        };
+        let of = |peer| self.limits.get(&(peer, priority)).copied();
+        [slot, of(None), of(Some(peer.clone()))].into_iter().flatten().min()
+    }
+}
+
 impl Shared {
     /// See [`super::Puller::allow`].
     pub(super) fn allow(&self, policy: Policy) {
