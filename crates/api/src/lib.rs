@@ -38,7 +38,10 @@ pub use event::{EventView, EventsQuery};
 pub use hook::{HookReportView, HookView, TestHooks};
 pub use job::{JobKind, JobState, JobView};
 pub use membership::{GrantedJoinToken, InitFarm, InitialisedFarm, NewJoinToken, RemoveServer};
-pub use replication::{ArrivalView, BacklogReason, BacklogView, ReplicationView, TestPropagation};
+pub use replication::{
+    ArrivalView, BacklogReason, BacklogView, PatchReplication, ReplicationLimit, ReplicationSettingsView,
+    ReplicationView, ReplicationWindow, Steer, SteerReplication, TestPropagation, TrafficClass,
+};
 pub use server::{ServerView, StatusView, StoreView};
 pub use session::{NewSession, OpenedSession, SessionView, TimelineStep, WriteCacheView};
 pub use store_care::{AdoptFile, AdoptedView, LastScrub, PruneStore, PruneView, ScrubView};

@@ -96,6 +96,10 @@ pub const REPLICATION: &str = "/v1/replication";
 pub const REPLICATION_BACKLOG: &str = "/v1/replication/backlog";
 /// How long a small content takes to every server.
 pub const REPLICATION_TEST: &str = "/v1/replication/test";
+/// GET, PATCH [`crate::PatchReplication`]: [`crate::ReplicationSettingsView`].
+pub const REPLICATION_SETTINGS: &str = "/v1/replication/settings";
+/// POST [`crate::SteerReplication`]: [`crate::ReplicationSettingsView`].
+pub const VDISK_REPLICATION: &str = "/v1/vdisks/{name}/replication";
 /// GET: list of [`crate::SessionView`]. POST [`crate::NewSession`]: [`crate::OpenedSession`].
 pub const SESSIONS: &str = "/v1/sessions";
 /// GET: [`crate::SessionView`]. DELETE: ends it.

@@ -2,6 +2,7 @@
 
 use model::{Name, Root, VersionNumber};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 /// How replication to the answering server stands.
@@ -122,4 +123,98 @@ impl BacklogReason {
             Self::Limit => "limit reached",
         }
     }
+}
+
+/// What servers may pull from each other, and when: the settings of the farm.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReplicationSettingsView {
+    /// The most bytes a second that come to a server, by class; what is not named is unlimited.
+    pub limits: BTreeMap<TrafficClass, u64>,
+    /// The IANA name of the zone whose clock the windows mean.
+    pub zone: String,
+    /// When less is allowed; where several overlap, the strictest holds.
+    pub windows: Vec<ReplicationWindow>,
+    /// Seven days from Monday on, a character an hour: `.` everything, `l` limited, `#` nothing.
+    pub week: Vec<String>,
+    /// Whether nothing comes but what devices wait for.
+    pub paused: bool,
+    /// The same, of these vDisks.
+    pub paused_vdisks: Vec<Name>,
+    /// The versions of a vDisk up to this one come whatever the schedule says.
+    pub now: BTreeMap<Name, VersionNumber>,
+    /// When the schedule allows something else next, in milliseconds since 1970; none = not soon.
+    pub changes_at_ms: Option<u64>,
+}
+
+/// What is limited on its own; what devices wait for never is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum TrafficClass {
+    /// What devices will probably read when they boot.
+    BootProfile,
+    /// Drafts' checkpoints.
+    Checkpoint,
+    /// All the rest.
+    Bulk,
+}
+
+/// A part of the week in which less is allowed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReplicationWindow {
+    /// The days on which it begins: 1 is Monday, 7 is Sunday.
+    pub days: Vec<u8>,
+    /// When it begins, such as `08:15`: steps of 15 minutes.
+    pub from: String,
+    /// When it ends, up to `24:00`; earlier than `from`: on the next day.
+    pub to: String,
+    /// Bytes a second for all classes together; none = nothing comes.
+    pub bytes_per_s: Option<u64>,
+}
+
+/// A limit to set or, without a figure, to lift.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReplicationLimit {
+    /// Of what.
+    pub class: TrafficClass,
+    /// Bytes a second, at least 65,536; none = unlimited.
+    pub bytes_per_s: Option<u64>,
+}
+
+/// What to change of the settings; fields that are left out stay as they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PatchReplication {
+    /// A limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<ReplicationLimit>,
+    /// The IANA name of a zone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// A window to add.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub add_window: Option<ReplicationWindow>,
+    /// A window to remove.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remove_window: Option<ReplicationWindow>,
+    /// Whether everything is paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<bool>,
+}
+
+/// What to do with the replication of one vDisk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SteerReplication {
+    /// It.
+    pub steer: Steer,
+}
+
+/// What can be done with the replication of one vDisk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Steer {
+    /// Nothing of it comes but what devices wait for.
+    Pause,
+    /// The opposite.
+    Resume,
+    /// The versions that there are come whatever the schedule says.
+    Now,
 }

@@ -195,6 +195,8 @@ kinds! {
     VersionCommented = "version-commented", Info;
     /// A collection was made, changed or deleted.
     CollectionChanged = "collection-changed", Info;
+    /// What servers may pull from each other, and when, was changed.
+    ReplicationChanged = "replication-changed", Info;
     /// An admin added a device.
     DeviceAdded = "device-added", Info;
     /// A collection's template made a device out of an unknown MAC address.

@@ -57,6 +57,8 @@ pub enum Key {
     Token(TokenId),
     /// The [`crate::FarmAuthority`].
     Authority,
+    /// The [`crate::ReplicationSettings`].
+    Replication,
     /// A [`crate::JoinToken`].
     JoinToken(TokenId),
     /// A [`Guard`].
@@ -108,6 +110,7 @@ impl fmt::Display for Key {
             Self::Guard(Guard::VDisk(name)) => write!(f, "/guards/vdisks/{name}"),
             Self::Guard(Guard::Collection(name)) => write!(f, "/guards/collections/{name}"),
             Self::Authority => f.write_str("/authority"),
+            Self::Replication => f.write_str("/replication"),
             Self::JoinToken(id) => write!(f, "/join-tokens/{id}"),
             Self::User(name) => write!(f, "/users/{name}"),
             Self::Token(id) => write!(f, "/tokens/{id}"),
@@ -156,6 +159,7 @@ fn parse(text: &str) -> Option<Key> {
         ["guards", "vdisks", part] => Key::Guard(Guard::VDisk(name(part)?)),
         ["guards", "collections", part] => Key::Guard(Guard::Collection(name(part)?)),
         ["authority"] => Key::Authority,
+        ["replication"] => Key::Replication,
         ["join-tokens", id] => Key::JoinToken(id.parse().ok()?),
         ["users", part] => Key::User(name(part)?),
         ["tokens", id] => Key::Token(id.parse().ok()?),
@@ -177,6 +181,7 @@ mod tests {
             "/users/anna",
             "/tokens/0123456789",
             "/authority",
+            "/replication",
             "/join-tokens/0123456789",
             "/identity-secret",
             "/sites/a",

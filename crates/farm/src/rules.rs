@@ -14,6 +14,7 @@ pub mod pending;
 pub mod people;
 pub mod profile;
 pub mod reach;
+pub mod replication;
 pub mod setup;
 pub mod vdisk;
 pub mod version;

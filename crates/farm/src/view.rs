@@ -11,6 +11,7 @@ use crate::membership::{FarmAuthority, JoinToken};
 use crate::people::{ApiToken, TokenId, User};
 use crate::profile::LearnedProfile;
 use crate::record::{Record, RecordError};
+use crate::replication::ReplicationSettings;
 use crate::topology::{AdminToken, Farm, Server, Site, Store};
 use crate::vdisk::{Doomed, VDisk, Version};
 use model::{MacAddress, Name, Root, VersionNumber};
@@ -45,6 +46,8 @@ pub struct FarmView {
     pub identity_secret: Option<Stored<IdentitySecret>>,
     /// Who signs the servers' certificates; none before `headwater farm init`.
     pub authority: Option<Stored<FarmAuthority>>,
+    /// How servers may pull from each other; none before somebody changed it.
+    pub replication: Option<Stored<ReplicationSettings>>,
     /// What servers join with.
     pub join_tokens: BTreeMap<TokenId, Stored<JoinToken>>,
     /// The sites.
@@ -106,6 +109,7 @@ impl FarmView {
             Key::AdminToken(server) => table!(admin_tokens, key, server),
             Key::IdentitySecret => self.identity_secret = Some(stored(&key, value, mod_revision)?),
             Key::Authority => self.authority = Some(stored(&key, value, mod_revision)?),
+            Key::Replication => self.replication = Some(stored(&key, value, mod_revision)?),
             Key::JoinToken(id) => table!(join_tokens, key, id),
             Key::Site(name) => table!(sites, key, name),
             Key::Server(name) => table!(servers, key, name),
@@ -139,6 +143,7 @@ impl FarmView {
             Key::AdminToken(server) => drop(self.admin_tokens.remove(&server)),
             Key::IdentitySecret => self.identity_secret = None,
             Key::Authority => self.authority = None,
+            Key::Replication => self.replication = None,
             Key::JoinToken(id) => drop(self.join_tokens.remove(&id)),
             Key::Site(name) => drop(self.sites.remove(&name)),
             Key::Server(name) => drop(self.servers.remove(&name)),

@@ -3,6 +3,7 @@
 //! Read next: `serve/mod.rs` for the server, `cli/mod.rs` for the commands, `lab/mod.rs`
 //! for all of it on one machine.
 
+mod byte_rate;
 mod byte_size;
 mod cli;
 mod client;

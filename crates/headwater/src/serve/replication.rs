@@ -1,6 +1,7 @@
 //! What this server's stores must have and lack comes from the other servers.
 //!
-//! The farm's records say what must be here ([`wanted`]); the mesh pulls it; when all of a version
+//! The farm's records say what must be here ([`wanted`]) and what may come when ([`policy`]); the
+//! mesh pulls it; when all of a version
 //! is here it is claimed and the record of the copy is written, on which promotions rely. A device
 //! that reads a version which is here in part waits for its chunks only ([`PeerChunks`]).
 //!
@@ -9,8 +10,10 @@
 mod former;
 mod image;
 mod order;
+mod policy;
 mod propagation;
 mod routes;
+mod settings;
 mod stall;
 mod wanted;
 
@@ -129,16 +132,21 @@ async fn want(replication: &Arc<Replication>, stores: &Stores, farm: &Arc<FarmHa
         let (pulling, shares, view) = (Arc::clone(replication), stores.clone(), farm.view());
         let server = farm.server().clone();
         let told = tokio::task::spawn_blocking(move || {
+            // First what is allowed: nothing of a version comes that is paused already.
+            let (policy, until) = policy::policy(&view);
+            pulling.puller.allow(policy);
             let wanted = wanted::wanted(&view, &shares, &server);
             pulling.puller.want(wanted.clone());
             let is_coming =
                 |root: &Root| wanted.get(root).is_some_and(|wanted| !wanted.store.has_whole(root));
             order.tell(&view, is_coming, |root, chunks| pulling.puller.profile(root, chunks));
-            order
+            (order, until)
         });
-        order = told.await.expect("saying what is wanted does not panic");
-        if changes.changed().await.is_err() {
-            return;
+        let until;
+        (order, until) = told.await.expect("saying what is wanted does not panic");
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(until) => (),
         }
     }
 }

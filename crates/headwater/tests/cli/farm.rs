@@ -58,7 +58,13 @@ fn a_server_joins_once_with_a_token_pulls_what_is_imported_and_is_refused_when_i
     let connected = || two.json(&["replication", "status"])[0]["peers"] == serde_json::json!(["pvs01"]);
     wait_for("the link", connected);
     one.image("in.raw", 3 << 20, 16 << 20);
+    one.run(&["replication", "pause"]);
     one.run(&["vdisk", "import", "office", "in.raw"]);
+    let reason = || two.json(&["replication", "backlog"])[0]["reason"] == "paused";
+    wait_for("the pause in the other server's backlog", reason);
+    assert_eq!(two.json(&["replication", "status"])[0]["complete_versions"], 0);
+    assert!(two.refused(&["replication", "now", "office"], 3).contains("replication resume"));
+    two.run(&["replication", "resume"]);
     let complete = || two.json(&["replication", "status"])[0]["complete_versions"] == 1;
     wait_for("the version on the other server", complete);
     assert_eq!(one.json(&["server", "show", "pvs02"])["incarnation"], 1);

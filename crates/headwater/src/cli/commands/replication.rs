@@ -1,12 +1,16 @@
-//! `headwater replication status|backlog|test`
+//! `headwater replication status|backlog|test` and its settings
 
+mod settings;
+
+use crate::byte_rate::ByteRate;
 use crate::cli::Context;
 use crate::cli::output::{bytes, or_dash};
-use api::{ArrivalView, BacklogView, ReplicationView, TestPropagation, paths};
+use api::{ArrivalView, BacklogView, ReplicationView, Steer, TestPropagation, paths};
 use clap::Subcommand;
 use model::Name;
+use settings::{Class, Windows};
 
-/// What is still to come to a server from the others.
+/// What is still to come to a server from the others, and what may come when.
 #[derive(Subcommand)]
 pub(crate) enum Replication {
     /// Shows how replication to the server stands
@@ -21,6 +25,39 @@ pub(crate) enum Replication {
         #[arg(long, default_value_t = 60)]
         patience: u64,
     },
+    /// Shows limits, pauses and the schedule of the farm
+    Settings,
+    /// Limits a class of what comes to each server
+    Limit {
+        /// The class
+        #[arg(value_enum)]
+        class: Class,
+        /// Such as 20Mbit/s or 5MiB/s; none = unlimited
+        rate: ByteRate,
+    },
+    /// Sets the time zone of the schedule
+    Zone {
+        /// Its name in the IANA database, such as Europe/Berlin
+        zone: String,
+    },
+    /// The windows of the week in which less is allowed
+    #[command(subcommand)]
+    Window(Windows),
+    /// Lets nothing come but what devices wait for
+    Pause {
+        /// Only of this vDisk
+        vdisk: Option<Name>,
+    },
+    /// Ends a pause
+    Resume {
+        /// Only of this vDisk
+        vdisk: Option<Name>,
+    },
+    /// Has the versions of a vDisk come whatever the schedule says
+    Now {
+        /// The vDisk
+        vdisk: Name,
+    },
 }
 
 impl Replication {
@@ -29,6 +66,13 @@ impl Replication {
             Self::Status => status(context).await,
             Self::Backlog => backlog(context).await,
             Self::Test { store, patience } => test(context, store, patience).await,
+            Self::Settings => settings::show(context).await,
+            Self::Limit { class, rate } => settings::limit(context, class, rate).await,
+            Self::Zone { zone } => settings::zone(context, zone).await,
+            Self::Window(windows) => settings::windows(context, windows).await,
+            Self::Pause { vdisk } => settings::steer(context, vdisk, Steer::Pause).await,
+            Self::Resume { vdisk } => settings::steer(context, vdisk, Steer::Resume).await,
+            Self::Now { vdisk } => settings::steer(context, Some(vdisk), Steer::Now).await,
         }
     }
 }

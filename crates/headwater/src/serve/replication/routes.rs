@@ -24,7 +24,7 @@ pub(in crate::serve) fn routes(routes: Routes) -> Routes {
         "replication.test",
         "Lets a small content out and tells when each server has it",
     );
-    routes
+    super::settings::routes(routes)
         .on(test.least(Least::SiteAdmin).takes::<TestPropagation>().lists::<ArrivalView>(), self::test)
         .on(status.answers::<ReplicationView>(200), self::status)
         .on(backlog.lists::<BacklogView>(), self::backlog)
