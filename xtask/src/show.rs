@@ -90,6 +90,11 @@ pub(crate) const CLAIMS: &[Claim] = &[
         Means::Bench,
     ),
     claim(
+        "trap-three-servers",
+        "the trap on three servers with slow links and real machines: the changes are booted, or it was refused",
+        Means::LongTest { package: "headwater-e2e", test: "trap_three_servers" },
+    ),
+    claim(
         "etcd-away",
         "etcd away for 10 minutes: devices boot and read, changes are refused, all heals",
         Means::LongTest { package: "headwater-e2e", test: "etcd_away" },
