@@ -77,7 +77,8 @@ impl BootRecorder {
     }
 
     fn note(&self, range: ByteRange) {
-        if !self.active.load(Ordering::Relaxed) {
+        // A range that ends nowhere is refused by the disk below.
+        if !self.active.load(Ordering::Relaxed) || range.end().is_none() {
             return;
         }
         let mut recording = self.recording();
