@@ -79,6 +79,42 @@ fn what_a_maintenance_machine_wrote_is_promoted_or_the_promotion_is_refused() ->
 }
 
 #[test]
+fn sealed_too_early_or_cut_off_in_the_middle_nothing_that_was_flushed_is_lost() -> Result<()> {
+    let scene = Scene::new(Wishes { unknown: Unknown::Wait, ..Wishes::default() })?;
+    let (production, maintenance) = (Hardware::new(1), Hardware::new(7));
+    add(&scene, &production, &["--name", "p-01"])?;
+    add(&scene, &maintenance, &["--name", "m-07", "--kind", "maintenance"])?;
+
+    // Sealed and promoted before anybody wrote: the machine finds no draft, so it cannot write what
+    // nobody would ever see.
+    scene.cli(&["version", "create", "debian"])?;
+    scene.cli(&["version", "seal", "debian", "2"])?;
+    let mut writer = scene.machine(&maintenance)?;
+    scene.explained(writer.console.wait_for("in maintenance", BOOT))?;
+    scene.cli(&["version", "promote", "debian", "2", "--to", "production"])?;
+    scene.cli(&["version", "create", "debian"])?;
+    is_up(&scene, &mut writer)?;
+
+    // The power fails while it writes.
+    scene.explained(writer.run(WRITE_SLOWLY, COMMAND))?;
+    scene.explained(writer.run("while test $(cat /run/sums | wc -l) -lt 5; do sleep 0.2; done", COMMAND))?;
+    let flushed = writer.read("tr '\\n' ';' < /run/sums", COMMAND)?;
+    drop(writer);
+    if let Err(held) = scene.cli(&["version", "seal", "debian", "3"]) {
+        let held = format!("{held:#}");
+        ensure!(held.contains("m-07"), "the seal does not name who holds the draft: {held}");
+        scene.cli(&["version", "release", "debian", "3"])?;
+        scene.cli(&["version", "seal", "debian", "3"])?;
+    }
+    scene.cli(&["version", "promote", "debian", "3", "--to", "production"])?;
+    let mut reader = booted(&scene, &production)?;
+    let check = format!("cd /opt/trap && echo '{flushed}' | tr ';' '\\n' | grep . | sha256sum --quiet -c");
+    ensure!(flushed.matches(" f").count() >= 5, "too few files were flushed: {flushed}");
+    ensure!(reader.run(&check, COMMAND)? == 0, "what was flushed is not there:\n{}", reader.shell_lines());
+    Ok(())
+}
+
+#[test]
 fn a_device_with_two_vdisks_chooses_on_its_screen() -> Result<()> {
     let scene = Scene::new(Wishes { unknown: Unknown::Wait, ..Wishes::default() })?;
     let hardware = Hardware::new(11);
