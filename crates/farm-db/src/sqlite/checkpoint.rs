@@ -12,8 +12,8 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-/// Commits after which the log is copied; by eye about 4 MiB of it.
-const COMMITS: u32 = 100;
+/// Commits after which the log is copied; by eye about 2 MiB of it.
+const COMMITS: u32 = 50;
 /// Pages of the log (16 MiB) at which a commit may wait for the rest of it.
 const LONG_PAGES: i64 = 4096;
 /// Pages of the log (64 MiB) at which the commit itself copies it.

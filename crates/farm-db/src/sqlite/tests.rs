@@ -206,6 +206,26 @@ fn salts(database: &Path) -> Vec<u8> {
 }
 
 #[tokio::test]
+async fn commits_go_into_a_log_that_is_long_already() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("farm.db");
+    let length = || std::fs::metadata(path.with_extension("db-wal")).unwrap().len();
+    let db = Sqlite::open(&path).unwrap();
+    let before = length();
+    for n in 0..40 {
+        db.txn(vec![], vec![put(&format!("/{n}"), &"x".repeat(3000))]).await.unwrap();
+    }
+    assert_eq!(length(), before, "a commit made the log longer");
+    // As a killed process leaves it: both files, the log with zeros behind what it holds.
+    let other = tempfile::tempdir().unwrap();
+    let copy = other.path().join("farm.db");
+    std::fs::copy(&path, &copy).unwrap();
+    std::fs::copy(path.with_extension("db-wal"), copy.with_extension("db-wal")).unwrap();
+    let found = Sqlite::open(&copy).unwrap();
+    assert_eq!(found.range("/").await.unwrap(), db.range("/").await.unwrap());
+}
+
+#[tokio::test]
 async fn a_second_process_is_kept_out() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("farm.db");
