@@ -14,7 +14,8 @@ const IMAGE: &str = "debian-initramfs";
 
 /// Runs the lab with further arguments for it, and fails where it fails.
 pub(crate) fn run(arguments: &[OsString]) -> Result<()> {
-    packages::install(Purpose::Lab)?;
+    let several = arguments.iter().any(|argument| argument.as_encoded_bytes().starts_with(b"--servers"));
+    packages::install(if several { Purpose::LabFarm } else { Purpose::Lab })?;
     let Binaries { headwater, agent } = binaries::build(Build::Release)?;
     let image = image::make(Recipe::named(IMAGE).context("the lab's image has a recipe")?)?;
     let mut lab = Command::new(headwater);

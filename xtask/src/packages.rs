@@ -14,6 +14,8 @@ pub(crate) enum Purpose {
     Build,
     /// Making images and booting the lab's machines.
     Lab,
+    /// The lab with several servers.
+    LabFarm,
     /// Tests and measurements: namespaces, other people's clients and servers.
     Test,
 }
@@ -40,6 +42,7 @@ const PACKAGES: &[Package] = &[
     package("uidmap", Purpose::Lab, "mmdebstrap without root (newuidmap)"),
     package("e2fsprogs", Purpose::Lab, "fills the image's ext4 (mke2fs -d)"),
     package("fdisk", Purpose::Lab, "partitions the image (sfdisk)"),
+    package("etcd-server", Purpose::LabFarm, "the farm database of several servers"),
     package("iproute2", Purpose::Test, "bridges and links between namespaces (ip)"),
     package("nftables", Purpose::Test, "links between servers that lose packets (nft)"),
     package("util-linux", Purpose::Test, "namespaces for the end-to-end tests (unshare, nsenter)"),
@@ -54,7 +57,6 @@ const PACKAGES: &[Package] = &[
     package("cpio", Purpose::Test, "reads the initrds that we write"),
     package("dracut-core", Purpose::Test, "lsinitrd as a second reader of initrds"),
     package("openssh-client", Purpose::Test, "reads the SSH host keys that we make (ssh-keygen)"),
-    package("etcd-server", Purpose::Test, "the farm database of several servers"),
     package("busybox-static", Purpose::Test, "a user space for small test machines"),
 ];
 

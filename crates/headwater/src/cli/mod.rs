@@ -5,7 +5,7 @@
 
 pub(crate) mod commands;
 mod job;
-mod output;
+pub(crate) mod output;
 mod password;
 mod since;
 

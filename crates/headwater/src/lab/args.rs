@@ -7,6 +7,8 @@ use std::time::Duration;
 
 /// The most machines: with TCG more than eight on one host take minutes each.
 const MAX_MACHINES: i64 = 8;
+/// The most servers: each boots a machine of its own, and this is one computer.
+const MAX_SERVERS: i64 = 5;
 /// The least memory in MiB that a Debian kernel, its initrd and a small write cache fit into.
 const MIN_MEMORY_MIB: i64 = 384;
 
@@ -22,13 +24,17 @@ pub(crate) struct Lab {
     /// The agent that goes into the machines' initrd
     #[arg(long, value_name = "FILE")]
     pub(super) agent: PathBuf,
-    /// How many machines
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=MAX_MACHINES))]
+    /// How many servers; several are one farm with its records in etcd, which must be installed
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=MAX_SERVERS))]
+    pub(super) servers: u8,
+    /// How many machines; none only with several servers
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=MAX_MACHINES))]
     pub(super) machines: u8,
     /// Memory of each machine in MiB
     #[arg(long, value_name = "MIB", default_value_t = 640, value_parser = clap::value_parser!(u32).range(MIN_MEMORY_MIB..))]
     pub(super) memory: u32,
-    /// Reboots the machines, checks that what they wrote is gone, and ends: 0 = it is
+    /// Reboots the machines, checks that what they wrote is gone, and ends: 0 = it is. With several
+    /// servers: kills one, boots from another, checks that what was new comes to it when it is back
     #[arg(long)]
     pub(super) once: bool,
     /// How long --once may take, in seconds
@@ -84,14 +90,16 @@ mod tests {
     fn two_machines_are_the_default_and_only_once_has_a_time_out() {
         let lab = parse(&[]).unwrap();
         assert_eq!((lab.machines, lab.memory, lab.patience()), (2, 640, None));
+        assert_eq!(lab.servers, 1);
         assert_eq!(parse(&["--once"]).unwrap().patience(), Some(Duration::from_secs(600)));
     }
 
     #[test]
     fn numbers_that_cannot_work_are_refused() {
-        assert!(parse(&["--machines", "0"]).is_err());
         assert!(parse(&["--machines", "9"]).is_err());
         assert!(parse(&["--memory", "64"]).is_err());
+        assert!(parse(&["--servers", "0"]).is_err());
+        assert!(parse(&["--servers", "6"]).is_err());
     }
 
     #[test]

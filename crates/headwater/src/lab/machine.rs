@@ -32,6 +32,8 @@ pub(super) struct MachineSpec {
     pub(super) http_port: u16,
     /// Where sockets and logs go.
     pub(super) dir: PathBuf,
+    /// The log of the server that it boots from.
+    pub(super) server_log: PathBuf,
 }
 
 impl MachineSpec {
@@ -148,7 +150,13 @@ mod tests {
     use super::*;
 
     fn spec(dir: &str) -> MachineSpec {
-        MachineSpec { index: 1, memory_mib: 640, http_port: 6900, dir: dir.into() }
+        MachineSpec {
+            index: 1,
+            memory_mib: 640,
+            http_port: 6900,
+            dir: dir.into(),
+            server_log: PathBuf::new(),
+        }
     }
 
     fn line(spec: &MachineSpec) -> String {

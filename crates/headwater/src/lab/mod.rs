@@ -4,11 +4,12 @@
 //! far their boots have come. It uses nothing that users do not have: the server is configured by a
 //! file, and every command that the lab runs is shown and can be typed.
 //!
-//! This file is the order of things. Read next: `floor.rs` for what is decided, `runner.rs` for how
-//! machines are run, `verdict.rs` for what `--once` demands.
+//! This file is the order of things with one server, `farm/mod.rs` with several. Read next: `floor.rs`
+//! for what is decided, `runner.rs` for how machines are run, `verdict.rs` for what `--once` demands.
 
 mod args;
 mod child;
+mod farm;
 mod floor;
 mod machine;
 mod preflight;
@@ -18,6 +19,7 @@ mod screen;
 mod serial;
 mod server;
 mod sessions;
+mod shell;
 mod table;
 mod timeline;
 mod trouble;
@@ -28,17 +30,16 @@ pub(crate) use args::Lab;
 use crate::cli::Stopped;
 use crate::client::{Client, Target};
 use anyhow::{Context, Result};
-use child::{Output, Program};
 use machine::MachineSpec;
 use model::Name;
 use runner::{Plan, Runner};
 use screen::Screen;
-use server::{Layout, Server};
+use server::{Layout, Server, Setup};
 use sessions::Sessions;
+use shell::Shell;
 use std::cell::Cell;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use trouble::Trouble;
@@ -51,11 +52,19 @@ type Up = Cell<bool>;
 pub(crate) fn run(lab: &Lab) -> Result<()> {
     preflight::check_image(&lab.image)?;
     preflight::check_agent(&lab.agent)?;
-    let qemu = preflight::find_qemu()?;
+    preflight::check_numbers(lab.servers, lab.machines)?;
+    let qemu = match lab.machines {
+        0 => PathBuf::new(),
+        _ => preflight::find_qemu()?,
+    };
     let folder = Folder::make(lab.keep.as_deref())?;
     // One thread: the lab's children live as long as the thread that started them.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let ended = runtime.block_on(serve_and_run(lab, &qemu, &Layout::new(folder.path()?)));
+    let dir = folder.path()?;
+    let ended = match lab.servers {
+        1 => runtime.block_on(serve_and_run(lab, &qemu, &Layout::new(dir))),
+        _ => runtime.block_on(farm::run(lab, &qemu, dir)),
+    };
     if let Some(kept) = &lab.keep {
         println!("kept: {}", kept.display());
     }
@@ -100,8 +109,9 @@ async fn serve_and_run(lab: &Lab, qemu: &Path, layout: &Layout) -> Result<()> {
     let mut stop = StopSignals::catch().context("signals cannot be caught")?;
     let program = std::env::current_exe().context("this program does not know its own path")?;
     let agent = lab.agent.canonicalize()?;
+    let setup = Setup { name: "lab".to_owned(), farm: None };
     let mut server = tokio::select! {
-        server = Server::start(&program, layout, &agent) => server?,
+        server = Server::start(&program, layout, &setup, &agent) => server?,
         () = stop.next() => return Err(stopped()),
     };
     screen.say(&format!("server     {} (log: {})", server.url, layout.server_log().display()));
@@ -152,32 +162,19 @@ impl Course<'_> {
 
     /// Imports the image and makes it what unknown machines boot, by the commands that users type.
     async fn prepare(&self, vdisk: &Name, screen: &mut Screen) -> Result<()> {
-        let image = self.lab.image.canonicalize()?;
-        let cache = format!("{}MiB", self.lab.cache_mib());
-        let image = image.into_os_string();
-        self.command(&["vdisk".into(), "import".into(), vdisk.to_string().into(), image], screen).await?;
-        let words = ["collection", "set", "default", "--vdisk", vdisk.as_str()];
-        let more = ["--auto-add", "on", "--prefix", "lab-", "--cache", &cache];
-        let args: Vec<OsString> = words.iter().chain(&more).map(OsString::from).collect();
-        self.command(&args, screen).await
-    }
-
-    /// Shows and runs one of our own commands against the lab's server.
-    async fn command(&self, args: &[OsString], screen: &mut Screen) -> Result<()> {
-        let words: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
-        screen.say(&format!("$ headwater {}", words.join(" ")));
-        let token = std::fs::read_to_string(self.layout.token()).context("the server wrote no token")?;
-        let env = [("HEADWATER_URL", self.url.as_str()), ("HEADWATER_TOKEN", token.trim())];
-        let output = Output { out: Stdio::inherit(), err: Stdio::inherit() };
-        let mut child = child::start(Program { path: self.program, args, env: &env }, output)?;
-        let status = child.wait().await?;
-        anyhow::ensure!(status.success(), "`headwater {}` failed ({status})", words.join(" "));
-        Ok(())
+        let shell = Shell { program: self.program, url: &self.url, token: self.layout.token() };
+        import(self.lab, &shell, vdisk, screen).await
     }
 
     fn plan(&self, http_port: u16) -> Result<Plan<'_>> {
         let dir = self.layout.dir();
-        let spec = |index| MachineSpec { index, memory_mib: self.lab.memory, http_port, dir: dir.to_owned() };
+        let spec = |index| MachineSpec {
+            index,
+            memory_mib: self.lab.memory,
+            http_port,
+            dir: dir.to_owned(),
+            server_log: self.layout.server_log(),
+        };
         let target =
             Target { url: Some(self.url.clone()), token: None, state_dir: Some(self.layout.state()) };
         Ok(Plan {
@@ -185,8 +182,7 @@ impl Course<'_> {
             goal: if self.lab.once { Goal::WritesGone } else { Goal::Login },
             patience: self.lab.patience(),
             qemu: self.qemu,
-            layout: self.layout,
-            sessions: Sessions::new(Client::new(&target)?),
+            sessions: Sessions::new(vec![Client::new(&target)?]),
         })
     }
 
@@ -215,6 +211,17 @@ impl Course<'_> {
             dir = self.layout.dir().display()
         )
     }
+}
+
+/// Imports the image and makes it what unknown machines boot.
+async fn import(lab: &Lab, shell: &Shell<'_>, vdisk: &Name, screen: &mut Screen) -> Result<()> {
+    let image = lab.image.canonicalize()?.into_os_string();
+    shell.run(&["vdisk".into(), "import".into(), vdisk.to_string().into(), image], screen).await?;
+    let cache = format!("{}MiB", lab.cache_mib());
+    let words = ["collection", "set", "default", "--vdisk", vdisk.as_str()];
+    let more = ["--auto-add", "on", "--prefix", "lab-", "--cache", &cache];
+    let args: Vec<OsString> = words.iter().chain(&more).map(OsString::from).collect();
+    shell.run(&args, screen).await
 }
 
 /// The last line of `--once`.

@@ -1,17 +1,45 @@
 //! What the lab needs, looked for before anything is started.
 
 use super::trouble::Trouble;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The emulator.
 const QEMU: &str = "qemu-system-x86_64";
+/// What keeps the records of several servers.
+const ETCD: &str = "etcd";
+
 /// Looks for the emulator. Its iPXE ROM is looked for by QEMU itself, which knows best where its
 /// build keeps it: see `machine.rs`.
 pub(super) fn find_qemu() -> Result<PathBuf, Trouble> {
-    find_program(&std::env::var_os("PATH").unwrap_or_default()).ok_or_else(no_qemu)
+    find_program(QEMU, &path()).ok_or_else(no_qemu)
+}
+
+/// Looks for etcd.
+pub(super) fn find_etcd() -> Result<PathBuf, Trouble> {
+    find_program(ETCD, &path()).ok_or_else(|| {
+        Trouble::new(
+            format!("{ETCD} is not installed: several servers keep their records in it"),
+            "apt-get install etcd-server (Debian, Ubuntu); dnf install etcd (Fedora); or leave out --servers",
+        )
+    })
+}
+
+fn path() -> OsString {
+    std::env::var_os("PATH").unwrap_or_default()
+}
+
+/// Checks that there is something to see.
+pub(super) fn check_numbers(servers: u8, machines: u8) -> Result<(), Trouble> {
+    match (servers, machines) {
+        (1, 0) => Err(Trouble::new(
+            "a server without machines shows nothing",
+            "give --machines 1 or more, or --servers 3 to see several servers",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Checks the image: a file that can be read and holds something.
@@ -41,8 +69,8 @@ pub(super) fn check_agent(path: &Path) -> Result<(), Trouble> {
     }
 }
 
-fn find_program(path: &OsStr) -> Option<PathBuf> {
-    std::env::split_paths(path).map(|dir| dir.join(QEMU)).find(|file| file.is_file())
+fn find_program(name: &str, path: &OsStr) -> Option<PathBuf> {
+    std::env::split_paths(path).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
 fn no_qemu() -> Trouble {
@@ -87,10 +115,16 @@ mod tests {
 
     #[test]
     fn the_emulator_is_found_on_the_path_only() {
-        assert_eq!(find_program(OsStr::new("/no/such:/nor/this")), None);
+        assert_eq!(find_program(QEMU, OsStr::new("/no/such:/nor/this")), None);
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(QEMU), b"").unwrap();
-        assert_eq!(find_program(dir.path().as_os_str()), Some(dir.path().join(QEMU)));
+        assert_eq!(find_program(QEMU, dir.path().as_os_str()), Some(dir.path().join(QEMU)));
+    }
+
+    #[test]
+    fn one_server_alone_is_refused() {
+        assert!(check_numbers(1, 0).unwrap_err().to_string().contains("--servers"));
+        assert_eq!((check_numbers(1, 1), check_numbers(3, 0)), (Ok(()), Ok(())));
     }
 
     #[test]

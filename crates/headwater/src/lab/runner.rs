@@ -5,13 +5,13 @@ use super::floor::{Effect, Event, Floor};
 use super::machine::{Machine, MachineSpec, Voices};
 use super::qmp::Notices;
 use super::screen::Screen;
-use super::server::{Layout, last_lines};
+use super::server::last_lines;
 use super::sessions::Sessions;
 use super::table;
 use super::trouble::Trouble;
 use super::verdict::Goal;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -39,9 +39,7 @@ pub(super) struct Plan<'a> {
     pub(super) patience: Option<Duration>,
     /// The emulator.
     pub(super) qemu: &'a Path,
-    /// Where logs are.
-    pub(super) layout: &'a Layout,
-    /// The server's sessions.
+    /// The servers' sessions.
     pub(super) sessions: Sessions,
 }
 
@@ -50,7 +48,7 @@ pub(super) struct Runner {
     machines: Vec<Machine>,
     floor: Floor,
     events: Receiver<Event>,
-    layout: Layout,
+    server_logs: Vec<PathBuf>,
     deadline: Option<Instant>,
 }
 
@@ -59,18 +57,19 @@ impl Runner {
     pub(super) async fn start(plan: Plan<'_>) -> Result<Self, Trouble> {
         let (sender, events) = channel(QUEUE);
         let (mut machines, mut switched_on) = (Vec::new(), Vec::new());
-        for spec in &plan.machines {
+        for (number, spec) in plan.machines.iter().enumerate() {
             let power_on = SystemTime::now();
             let (machine, voices) = Machine::start(spec, plan.qemu).await?;
             machines.push(machine);
             switched_on.push((spec.mac(), power_on));
-            listen(spec, voices, &sender).await?;
+            listen(number, spec, voices, &sender).await?;
         }
         tokio::spawn(watch_sessions(plan.sessions, sender.clone()));
         tokio::spawn(tick(sender));
         let floor = Floor::new(plan.goal, &switched_on);
         let deadline = plan.patience.map(|patience| Instant::now() + patience);
-        Ok(Self { machines, floor, events, layout: plan.layout.clone(), deadline })
+        let server_logs = plan.machines.into_iter().map(|spec| spec.server_log).collect();
+        Ok(Self { machines, floor, events, server_logs, deadline })
     }
 
     /// Runs until all machines have reached the goal.
@@ -105,8 +104,9 @@ impl Runner {
         }
     }
 
-    /// Waits for one event and carries out what follows; answers whether all are done.
-    async fn step(&mut self, screen: &mut Screen) -> Result<bool, Trouble> {
+    /// Waits for one event and carries out what follows; answers whether all are done. Dropping the
+    /// future may lose an order to a machine, nothing else.
+    pub(super) async fn step(&mut self, screen: &mut Screen) -> Result<bool, Trouble> {
         let event = self.events.recv().await.expect("the ticker never ends");
         let redraw = matches!(event, Event::Tick);
         let mut done = false;
@@ -154,7 +154,7 @@ impl Runner {
             |lines: Vec<String>| lines.iter().map(|line| format!("    {line}\n")).collect::<String>();
         let console = self.floor.last_lines(machine);
         let console = indent(console[console.len().saturating_sub(SHOWN_LINES)..].to_vec());
-        let log = indent(last_lines(&self.layout.server_log(), SHOWN_LINES));
+        let log = indent(last_lines(&self.server_logs[machine], SHOWN_LINES));
         let what = format!(
             "{}: {why}\n  the last lines of its console:\n{console}  the last lines of the server's log:\n{log}",
             self.floor.label(machine)
@@ -163,7 +163,12 @@ impl Runner {
     }
 }
 
-async fn listen(spec: &MachineSpec, voices: Voices, sender: &Sender<Event>) -> Result<(), Trouble> {
+async fn listen(
+    number: usize,
+    spec: &MachineSpec,
+    voices: Voices,
+    sender: &Sender<Event>,
+) -> Result<(), Trouble> {
     let path = spec.serial_log();
     let log = File::create(&path).await.map_err(|error| {
         Trouble::new(
@@ -171,8 +176,8 @@ async fn listen(spec: &MachineSpec, voices: Voices, sender: &Sender<Event>) -> R
             "free some space there, or set TMPDIR to another folder",
         )
     })?;
-    tokio::spawn(read_console(spec.index, voices.serial, log, sender.clone()));
-    tokio::spawn(read_notices(spec.index, voices.notices, sender.clone()));
+    tokio::spawn(read_console(number, voices.serial, log, sender.clone()));
+    tokio::spawn(read_notices(number, voices.notices, sender.clone()));
     Ok(())
 }
 
@@ -213,9 +218,7 @@ async fn read_notices(machine: usize, mut notices: Notices, sender: Sender<Event
 async fn watch_sessions(sessions: Sessions, sender: Sender<Event>) {
     loop {
         tokio::time::sleep(TICK).await;
-        if let Ok(news) = sessions.list().await
-            && sender.send(Event::Sessions(news)).await.is_err()
-        {
+        if sender.send(Event::Sessions(sessions.list().await)).await.is_err() {
             return;
         }
     }

@@ -1,10 +1,11 @@
-//! The lab's own server: `headwater serve` as a child, on free ports of the loopback.
+//! A server of the lab: `headwater serve` as a child, on free ports of the loopback.
 //!
 //! It is configured by a file as any server is, and asked for nothing that users could not ask
 //! for: the lab imports and configures by running the same commands that it then shows.
 
 use super::child::{self, Output, Program};
 use super::trouble::Trouble;
+use crate::client::Target;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -60,9 +61,37 @@ impl Layout {
         self.state().join("api.url")
     }
 
-    fn config(&self) -> PathBuf {
+    /// The server's configuration.
+    pub(super) fn config(&self) -> PathBuf {
         self.dir.join("lab.toml")
     }
+
+    /// Where its commands find the server and its token.
+    pub(super) fn target(&self) -> Target {
+        Target { url: None, token: None, state_dir: Some(self.state()) }
+    }
+}
+
+/// What tells one server of a lab from the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Setup {
+    /// Its name.
+    pub(super) name: String,
+    /// What makes it one of several.
+    pub(super) farm: Option<FarmSetup>,
+}
+
+/// A server of a farm: its ports stay the same when it is started again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FarmSetup {
+    /// HTTP.
+    pub(super) http: u16,
+    /// NBD.
+    pub(super) nbd: u16,
+    /// Where its peers reach it.
+    pub(super) mesh: u16,
+    /// Where etcd is.
+    pub(super) etcd: String,
 }
 
 /// A server that is ready.
@@ -73,26 +102,26 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts a server and waits until it serves.
-    pub(super) async fn start(program: &Path, layout: &Layout, agent: &Path) -> Result<Self, Trouble> {
-        let cannot = |path: &Path, error: std::io::Error| {
-            Trouble::new(
-                format!("{} cannot be written: {error}", path.display()),
-                "free some space there, or set TMPDIR to another folder",
-            )
-        };
-        std::fs::write(layout.config(), config(layout, agent)).map_err(|e| cannot(&layout.config(), e))?;
-        let log = File::create(layout.server_log()).map_err(|e| cannot(&layout.server_log(), e))?;
+    /// Configures a server, starts it, and waits until it serves.
+    pub(super) async fn start(
+        program: &Path,
+        layout: &Layout,
+        setup: &Setup,
+        agent: &Path,
+    ) -> Result<Self, Trouble> {
+        configure(layout, setup, agent)?;
+        Self::run(program, layout).await
+    }
+
+    /// Starts a server that is configured, and waits until it serves.
+    pub(super) async fn run(program: &Path, layout: &Layout) -> Result<Self, Trouble> {
+        // One that was killed leaves the address of the former process.
+        let _ = std::fs::remove_file(layout.url());
+        let log = File::options().create(true).append(true).open(layout.server_log());
+        let log = log.map_err(|e| cannot(&layout.server_log(), e))?;
         let both = log.try_clone().map_err(|e| cannot(&layout.server_log(), e))?;
-        // Said on the command line as well: HEADWATER_STATE_DIR of the user's shell is not for us.
-        let args: [OsString; 5] = [
-            "serve".into(),
-            "--config".into(),
-            layout.config().into(),
-            "--state-dir".into(),
-            layout.state().into(),
-        ];
         let output = Output { out: Stdio::from(both), err: Stdio::from(log) };
+        let args = serve_args(layout);
         let mut child = child::start(Program { path: program, args: &args, env: &[] }, output)
             .map_err(|e| cannot(program, e))?;
         let url_file = layout.url();
@@ -114,25 +143,66 @@ impl Server {
         self.url.rsplit_once(':')?.1.parse().ok()
     }
 
+    /// Its process.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Ends it as a power cut does.
+    pub(super) async fn kill(mut self) -> std::io::Result<()> {
+        self.child.kill().await
+    }
+
     /// Stops it in order.
     pub(super) async fn end(mut self) {
         child::end(&mut self.child, STOP_GRACE).await;
     }
 }
 
-/// The server's configuration; the system chooses the ports.
-fn config(layout: &Layout, agent: &Path) -> String {
+/// Writes the server's configuration.
+pub(super) fn configure(layout: &Layout, setup: &Setup, agent: &Path) -> Result<(), Trouble> {
+    let written = std::fs::create_dir_all(layout.dir())
+        .and_then(|()| std::fs::write(layout.config(), config(layout, setup, agent)));
+    written.map_err(|e| cannot(&layout.config(), e))
+}
+
+/// What `headwater` is told to serve; on the command line too, as HEADWATER_STATE_DIR of the user's
+/// shell is not for us.
+pub(super) fn serve_args(layout: &Layout) -> [OsString; 5] {
+    ["serve".into(), "--config".into(), layout.config().into(), "--state-dir".into(), layout.state().into()]
+}
+
+fn cannot(path: &Path, error: std::io::Error) -> Trouble {
+    Trouble::new(
+        format!("{} cannot be written: {error}", path.display()),
+        "free some space there, or set TMPDIR to another folder",
+    )
+}
+
+/// The server's configuration; the system chooses the ports of a single one.
+fn config(layout: &Layout, setup: &Setup, agent: &Path) -> String {
     let quoted = |path: &Path| toml::Value::String(path.display().to_string()).to_string();
-    let (state, agent) = (quoted(&layout.state()), quoted(agent));
+    let (state, agent, name) = (quoted(&layout.state()), quoted(agent), &setup.name);
+    let (http, nbd) = setup.farm.as_ref().map_or((0, 0), |farm| (farm.http, farm.nbd));
+    // Guests know each other server, too, by the address that QEMU's user network gives this machine.
+    let advertise = setup.farm.as_ref().map_or("", |_| "advertise = \"10.0.2.2\"\n");
+    let farm = setup.farm.as_ref().map(farm_config).unwrap_or_default();
     format!(
-        "# The server of `headwater lab`.\n\
-         [server]\nname = \"lab\"\nstate_dir = {state}\n\n\
-         [http]\nlisten = \"127.0.0.1:0\"\n\n\
-         [nbd]\nlisten = \"127.0.0.1:0\"\n\n\
+        "# A server of `headwater lab`.\n\
+         [server]\nname = \"{name}\"\nstate_dir = {state}\n\n\
+         [http]\nlisten = \"127.0.0.1:{http}\"\n{advertise}\n\
+         [nbd]\nlisten = \"127.0.0.1:{nbd}\"\n\n\
          # QEMU's user network answers DHCP by itself.\n\
          [dhcp]\nmode = \"off\"\n\n\
          [tftp]\nenabled = false\n\n\
-         [boot]\nagent = {agent}\nextra_args = \"console=ttyS0\"\n"
+         {farm}[boot]\nagent = {agent}\nextra_args = \"console=ttyS0\"\n"
+    )
+}
+
+fn farm_config(farm: &FarmSetup) -> String {
+    format!(
+        "[mesh]\nlisten = \"127.0.0.1:{}\"\n\n[farm]\ndatabase = \"etcd\"\nendpoints = [\"{}\"]\n\n",
+        farm.mesh, farm.etcd
     )
 }
 
@@ -179,13 +249,30 @@ pub(super) fn last_lines(log: &Path, count: usize) -> Vec<String> {
 mod tests {
     use super::*;
 
+    fn single() -> Setup {
+        Setup { name: "lab".to_owned(), farm: None }
+    }
+
     #[test]
     fn the_configuration_is_toml_whatever_the_paths_are() {
         let layout = Layout::new("/a \"b\" \\c".into());
-        let table: toml::Table = config(&layout, Path::new("/agent")).parse().unwrap();
+        let table: toml::Table = config(&layout, &single(), Path::new("/agent")).parse().unwrap();
         assert_eq!(table["server"]["state_dir"].as_str(), Some("/a \"b\" \\c/state"));
         assert_eq!(table["boot"]["agent"].as_str(), Some("/agent"));
         assert_eq!(table["http"]["listen"].as_str(), Some("127.0.0.1:0"));
+        assert!(!table.contains_key("farm"));
+    }
+
+    #[test]
+    fn a_server_of_several_is_told_where_the_farm_is() {
+        let farm = FarmSetup { http: 1, nbd: 2, mesh: 3, etcd: "http://127.0.0.1:4".to_owned() };
+        let setup = Setup { name: "pvs02".to_owned(), farm: Some(farm) };
+        let text = config(&Layout::new("/x".into()), &setup, Path::new("/agent"));
+        let table: toml::Table = text.parse().unwrap();
+        assert_eq!(table["server"]["name"].as_str(), Some("pvs02"));
+        assert_eq!(table["nbd"]["listen"].as_str(), Some("127.0.0.1:2"));
+        assert_eq!(table["mesh"]["listen"].as_str(), Some("127.0.0.1:3"));
+        assert_eq!(table["farm"]["endpoints"][0].as_str(), Some("http://127.0.0.1:4"));
     }
 
     #[test]
@@ -202,7 +289,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path().to_owned());
         // `sh serve ...` says that there is no file `serve`.
-        let error = Server::start(Path::new("/bin/sh"), &layout, Path::new("/agent")).await.err().unwrap();
+        let error = Server::start(Path::new("/bin/sh"), &layout, &single(), Path::new("/agent")).await;
+        let error = error.err().unwrap();
         assert!(error.to_string().contains("serve"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! The lab server's sessions, asked for over the API as anybody may.
+//! The sessions of the lab's servers, asked for over the API as anybody may.
 
 use super::floor::SessionNews;
 use crate::client::{Client, ClientError};
@@ -7,19 +7,24 @@ use std::time::{Duration, SystemTime};
 
 /// Where to ask.
 pub(super) struct Sessions {
-    client: Client,
+    servers: Vec<Client>,
 }
 
 impl Sessions {
-    /// Asks with this client.
-    pub(super) fn new(client: Client) -> Self {
-        Self { client }
+    /// Asks each of these servers.
+    pub(super) fn new(servers: Vec<Client>) -> Self {
+        Self { servers }
     }
 
-    /// The devices' sessions, oldest first.
-    pub(super) async fn list(&self) -> Result<Vec<SessionNews>, ClientError> {
-        let sessions: Vec<SessionView> = self.client.get(paths::SESSIONS).await?;
-        Ok(sessions.into_iter().filter_map(news).collect())
+    /// The devices' sessions on the servers that answer, oldest first on each.
+    pub(super) async fn list(&self) -> Vec<SessionNews> {
+        let mut all = Vec::new();
+        for server in &self.servers {
+            // One that was killed is asked again next time.
+            let sessions: Result<Vec<SessionView>, ClientError> = server.get(paths::SESSIONS).await;
+            all.extend(sessions.unwrap_or_default().into_iter().filter_map(news));
+        }
+        all
     }
 }
 

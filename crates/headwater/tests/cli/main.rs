@@ -6,6 +6,7 @@ mod audit;
 mod etcd;
 mod farm;
 mod hooks;
+mod lab;
 mod metrics;
 mod profiles;
 mod repair;
