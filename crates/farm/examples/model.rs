@@ -82,7 +82,7 @@ fn main() -> ExitCode {
 }
 
 /// Each mistake, with bounds that are wide enough for it.
-fn flaws() -> [(Flaw, Bounds); 5] {
+fn flaws() -> [(Flaw, Bounds); 6] {
     let lossy = Bounds { losses: 1, copies: true, writes: 1, epochs: 3, ..TWO };
     [
         (Flaw::OpenGate, Bounds { races: true, epochs: 3, ..TWO }),
@@ -90,6 +90,7 @@ fn flaws() -> [(Flaw, Bounds); 5] {
         (Flaw::ResumesWithoutFiles, lossy),
         (Flaw::KeepsOldFiles, Bounds { losses: 0, ..lossy }),
         (Flaw::TrustsRecords, lossy),
+        (Flaw::ForgetsAtOnce, Bounds { races: true, epochs: 2, ..lossy }),
     ]
 }
 

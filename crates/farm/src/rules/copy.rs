@@ -18,6 +18,9 @@ use std::collections::BTreeSet;
 const REPORT_BATCH: usize = 100;
 
 /// Notes that `server` has `root`, which `change` begins to use.
+///
+/// Only as long as the server's own record is what it was: after [`fence`] the transaction is void,
+/// however long it was on its way.
 pub(super) fn hold(view: &FarmView, change: &mut Change, root: Root, server: &Name, now: Timestamp) {
     let revision = FormatRevision;
     if !view.names(root) {
@@ -26,8 +29,25 @@ pub(super) fn hold(view: &FarmView, change: &mut Change, root: Root, server: &Na
             change.unchanged(Key::Copy(root, other.clone()), copy);
         }
     }
+    if let Some(own) = view.servers.get(server) {
+        change.unchanged(Key::Server(server.clone()), own);
+    }
     let since = has(view, root, server).unwrap_or(now);
     change.put(Key::Copy(root, server.clone()), &CompleteCopy { revision, since });
+}
+
+/// Rewrites a server's own record, and so makes void what it has sent before and does not know the
+/// outcome of: a process that was killed, a database that did not answer in time.
+///
+/// To be committed by a server before it looks for what no record names, to delete it: else a
+/// transaction that comes late begins to use what is gone (the model check finds that way).
+pub fn fence(view: &FarmView, server: &Name) -> Change {
+    let mut change = Change::default();
+    if let Some(own) = view.servers.get(server) {
+        change.unchanged(Key::Server(server.clone()), own);
+        change.put(Key::Server(server.clone()), &own.record);
+    }
+    change
 }
 
 /// Since when a server has a content completely; none where it has not.

@@ -94,18 +94,15 @@ pub fn resumes(before: &Draft, server: &Name) -> bool {
 
 /// Notes durably that the server is about to acknowledge bytes; once it is committed, it may.
 ///
-/// Commit the answer also when it writes nothing: its preconditions are the proof that the epoch is
-/// still the present one.
+/// Rewrites the record also where it says so already: a clean checkpoint or a seal that this server
+/// has sent and knows no outcome of could else come after what is now written, and say that nothing
+/// was (the model check finds that way).
 pub fn mark_dirty(view: &FarmView, lease: &Lease, now: Timestamp) -> Result<Change, Refusal> {
     let draft = held(view, lease)?;
+    let noted = Dirty { from_epoch: lease.epoch, server: lease.server.clone(), since: now };
+    let dirty = draft.dirty.clone().unwrap_or(noted);
     let mut change = Change::default();
-    match &draft.dirty {
-        Some(_) => change.unchanged(key(draft), draft),
-        None => {
-            let dirty = Dirty { from_epoch: lease.epoch, server: lease.server.clone(), since: now };
-            write(&mut change, draft, Draft { dirty: Some(dirty), ..draft.record.clone() });
-        }
-    }
+    write(&mut change, draft, Draft { dirty: Some(dirty), ..draft.record.clone() });
     Ok(change)
 }
 

@@ -37,6 +37,7 @@ fn every_mistake_of_a_server_around_right_rules_is_found() {
         (Flaw::ResumesWithoutFiles, lossy),
         (Flaw::KeepsOldFiles, Bounds { losses: 0, ..lossy }),
         (Flaw::TrustsRecords, lossy),
+        (Flaw::ForgetsAtOnce, Bounds { races: true, epochs: 2, ..lossy }),
     ] {
         let checker = World { bounds, flaw }.checker().threads(THREADS);
         let checker = checker.finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
@@ -67,4 +68,9 @@ fn transactions_that_overtake_each_other_lose_nothing() {
 #[test]
 fn copies_that_come_and_go_and_a_lost_disk_lose_nothing_but_what_was_on_it() {
     holds(Bounds { servers: 2, copies: true, losses: 1, writes: 1, ..SMALL });
+}
+
+#[test]
+fn what_a_killed_process_sent_comes_late_and_does_no_harm() {
+    holds(Bounds { servers: 2, copies: true, races: true, writes: 1, epochs: 2, ..SMALL });
 }

@@ -65,6 +65,8 @@ pub(crate) enum Flaw {
     KeepsOldFiles,
     /// A copy is let go because of another's record, without asking that server.
     TrustsRecords,
+    /// A copy is let go while a transaction of a killed process may still come.
+    ForgetsAtOnce,
 }
 
 /// The farm, its servers, and what a device was told.
@@ -157,6 +159,8 @@ pub(crate) enum Action {
     Learn(usize),
     /// The server forgets all that is not on its disk.
     Crash(usize),
+    /// The server no longer waits for the answer to its transaction, which may still come.
+    GiveUpWaiting(usize),
     /// The server's disk is replaced by an empty one.
     LoseDisk(usize),
     /// The server gets a content completely from another one, and says so.
@@ -239,7 +243,7 @@ impl State {
 
     /// Whether the server's gate is closed because a commit of its own must not be overtaken.
     fn gate_is_closed(&self, server: usize) -> bool {
-        self.in_flight.as_ref().is_some_and(|sent| match sent.intent {
+        self.in_flight.as_ref().filter(|sent| sent.awaited).is_some_and(|sent| match sent.intent {
             Intent::Checkpoint { server: of, clean: true, .. } | Intent::Seal { server: of, .. } => {
                 of == server
             }
@@ -251,6 +255,13 @@ impl State {
     fn may_forget(&self, server: usize, content: Bytes) -> bool {
         let needed = self.servers[server].files.is_some_and(|(_, base)| base == content);
         self.has(server, content) && !needed && !self.busy(server)
+    }
+
+    /// A transaction that can no longer hold is answered at once: nothing follows from it.
+    fn drop_what_cannot_hold(&mut self) {
+        if self.in_flight.as_ref().is_some_and(|sent| !may_hold(&self.farm, &sent.change)) {
+            self.in_flight = None;
+        }
     }
 
     fn busy(&self, server: usize) -> bool {
@@ -316,6 +327,9 @@ impl World {
     ) {
         let here = &state.servers[server];
         actions.extend([Action::Write(server), Action::Learn(server), Action::Crash(server)]);
+        if state.busy(server) {
+            actions.push(Action::GiveUpWaiting(server));
+        }
         if state.losses < self.bounds.losses {
             actions.push(Action::LoseDisk(server));
         }
@@ -369,6 +383,7 @@ impl World {
                 (state.servers[server].lease, state.servers[server].marked) = (None, false);
             }
             Action::Crash(server) => crash(&mut state, server)?,
+            Action::GiveUpWaiting(server) => give_up_waiting(&mut state, server)?,
             Action::LoseDisk(server) => lose_disk(&mut state, server),
             Action::Fetch { server, content } => fetch(&mut state, server, content)?,
         }
@@ -410,11 +425,13 @@ impl World {
                 draft::seal(&view, &lease(server, epoch), content_of(content), &admin()).ok()
             }
             Intent::Forget { server, content } => {
+                let view = self.fenced(state, server);
                 let change = copy::forget(&view, root(content), &server_name(server)).ok()?;
                 (state.may_forget(server, content) && !change.writes.is_empty()).then_some(change)
             }
             Intent::ForgetSpare { server, content, confirmed } => {
                 let has_it = state.has(confirmed, content) || self.flaw == Flaw::TrustsRecords;
+                let view = self.fenced(state, server);
                 let (server_name, confirmed) = (server_name(server), server_name(confirmed));
                 let change =
                     copy::forget_one_of_several(&view, root(content), &server_name, &confirmed).ok()?;
@@ -440,16 +457,23 @@ impl World {
         }
     }
 
+    /// The records after the server has made void what it sent before it was killed.
+    fn fenced(&self, state: &mut State, server: usize) -> Arc<FarmView> {
+        if self.flaw != Flaw::ForgetsAtOnce {
+            let change = copy::fence(&state.farm, &server_name(server));
+            state.farm = Arc::new(committed(&state.farm, &change).expect("decided just now"));
+            state.drop_what_cannot_hold();
+        }
+        Arc::clone(&state.farm)
+    }
+
     /// Commits a change if what it relied on holds, and lets its sender go on.
     fn commit(&self, state: &mut State, intent: Intent, change: &Change, awaited: bool) -> Option<()> {
         let before = Arc::clone(&state.farm);
         state.farm = Arc::new(committed(&before, change)?);
         let present = before.draft(&vdisk(), NUMBER).map(|draft| draft.epoch);
         state.broken |= intent.epoch().is_some_and(|epoch| present != Some(epoch));
-        // A transaction that can no longer hold is answered at once: nothing follows from it.
-        if state.in_flight.as_ref().is_some_and(|sent| !may_hold(&state.farm, &sent.change)) {
-            state.in_flight = None;
-        }
+        state.drop_what_cannot_hold();
         if awaited || intent.server().is_none() {
             self.go_on(state, intent, &before);
         }
@@ -526,6 +550,14 @@ fn crash(state: &mut State, server: usize) -> Option<()> {
         return None;
     }
     forget_memory(state, server);
+    Some(())
+}
+
+/// The gate opens again, and the next write notes its epoch first.
+fn give_up_waiting(state: &mut State, server: usize) -> Option<()> {
+    let sent = state.in_flight.as_mut().filter(|sent| sent.intent.server() == Some(server))?;
+    sent.awaited = false;
+    state.servers[server].marked = false;
     Some(())
 }
 

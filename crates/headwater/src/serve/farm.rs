@@ -14,6 +14,7 @@ use super::audit::{self, Asked, Entry};
 use super::shutdown::Shutdown;
 use super::strangers::Strangers;
 use event_limit::EventLimit;
+use farm::rules::copy;
 use farm::{
     Actor, AuditId, AuditRecord, AuditResult, BootDecision, BootRequest, Change, EventId, EventKind, Expect,
     FarmView, NewEvent, Precondition, Refusal, Timestamp, Write,
@@ -139,15 +140,20 @@ impl FarmHandle {
         Err(FarmError::Busy)
     }
 
-    /// Waits until the snapshot has everything that was committed before this call.
+    /// Waits until the snapshot has everything that was committed before this call, and makes void
+    /// what this server has sent before and knows no outcome of ([`copy::fence`]).
     ///
     /// For whoever deletes what no record names: without the database the snapshot may be old.
     pub(crate) async fn catch_up(&self) -> Result<(), FarmError> {
-        match self.db.txn(vec![], vec![]).await? {
-            TxnOutcome::Committed { revision } | TxnOutcome::Conflict { revision, .. } => {
-                self.seen(revision).await
+        for _ in 0..MAX_TRIES {
+            let Change { preconditions, writes, .. } = copy::fence(&self.view(), &self.server);
+            let compares = preconditions.into_iter().map(compare).collect();
+            match self.db.txn(compares, writes.into_iter().map(op).collect()).await? {
+                TxnOutcome::Committed { revision } => return self.seen(revision).await,
+                TxnOutcome::Conflict { revision, .. } => self.seen(revision).await?,
             }
         }
+        Err(FarmError::Busy)
     }
 
     /// Waits until the snapshot is of this revision or a later one.

@@ -162,10 +162,20 @@ fn what_is_written_while_a_checkpoint_is_cut_stays_noted() {
 }
 
 #[test]
-fn marking_twice_writes_nothing_but_still_proves_the_epoch() {
+fn marking_again_makes_a_clean_checkpoint_void_that_was_sent_before() {
+    let (mut memory, lease) = dirty();
+    let sent = draft::checkpoint(&memory.view, &lease, content(2), Clean, at(6)).unwrap();
+    let again = draft::mark_dirty(&memory.view, &lease, at(7)).unwrap();
+    assert!(again.events.is_empty());
+    memory.must(Ok(again));
+    assert_eq!(memory.draft(2).dirty.as_ref().unwrap().since, at(5), "since when there are bytes");
+    assert!(!memory.commit(sent), "it does not know of what is written now");
+}
+
+#[test]
+fn marking_proves_the_epoch() {
     let (mut memory, lease) = dirty();
     let again = draft::mark_dirty(&memory.view, &lease, at(6)).unwrap();
-    assert!(again.writes.is_empty() && again.events.is_empty());
     memory.attach_on("hw1", 2, Some("m-07")).unwrap();
     assert!(!memory.commit(again), "the epoch has passed meanwhile");
 }
