@@ -8,6 +8,8 @@ extern crate headwater_farm as farm;
 mod check;
 #[path = "../tests/model/naive.rs"]
 mod naive;
+#[path = "../tests/model/records.rs"]
+mod records;
 #[path = "../tests/model/world.rs"]
 mod world;
 

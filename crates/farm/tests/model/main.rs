@@ -6,6 +6,7 @@ extern crate headwater_farm as farm;
 
 mod check;
 mod naive;
+mod records;
 mod world;
 
 use naive::SCHEMES;

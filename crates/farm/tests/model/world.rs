@@ -8,16 +8,14 @@
 //!
 //! Not modelled: the order of bytes within a draft (the store's tests), and time (`gate.rs`).
 
+use super::records::{committed, may_hold};
 use farm::rules::draft::{self, Attach, Content, Lease, SinceCheckpoint};
 use farm::rules::orphan::{self, Discard};
 use farm::rules::setup::{ServerStarts, server_starts};
 use farm::rules::vdisk::{RegisterVDisk, register};
 use farm::rules::version::{self, CopyRule, CreateVersion, Promote, PromoteTo, Seen, When};
 use farm::rules::{copy, orphan::claimed_from};
-use farm::{
-    Bootable, Change, Epoch, Expect, FarmView, Key, OrphanState, Stamp, Timestamp, VersionState, Write,
-    roots_in_use,
-};
+use farm::{Bootable, Change, Epoch, FarmView, OrphanState, Stamp, Timestamp, VersionState, roots_in_use};
 use model::{DiskSize, Name, Root, VersionNumber};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -616,50 +614,6 @@ fn put_aside(state: &mut State, view: &FarmView, server: usize) -> Option<Change
         None => OrphanState::Lost,
     };
     orphan::settle(view, id, found).ok()
-}
-
-/// The records after a transaction; none where something it relied on has changed.
-fn committed(view: &FarmView, change: &Change) -> Option<FarmView> {
-    let holds = change.preconditions.iter().all(|precondition| match precondition.expect {
-        Expect::Absent => revision_of(view, &precondition.key).is_none(),
-        Expect::Unchanged(revision) => revision_of(view, &precondition.key) == Some(revision),
-    });
-    if !holds {
-        return None;
-    }
-    let mut view = view.clone();
-    view.revision += 1;
-    for write in &change.writes {
-        let applied = match write {
-            Write::Put(key, value) => view.put(&key.to_string(), value, view.revision),
-            Write::Delete(key) => view.delete(&key.to_string()),
-        };
-        applied.expect("our own records can be read");
-    }
-    Some(view)
-}
-
-/// Whether a transaction may still be committed some time.
-fn may_hold(view: &FarmView, change: &Change) -> bool {
-    change.preconditions.iter().all(|precondition| match precondition.expect {
-        Expect::Absent => true,
-        Expect::Unchanged(revision) => revision_of(view, &precondition.key) == Some(revision),
-    })
-}
-
-fn revision_of(view: &FarmView, key: &Key) -> Option<u64> {
-    match key.clone() {
-        Key::VDisk(name) => view.vdisks.get(&name).map(|stored| stored.mod_revision),
-        Key::Version(name, number) => view.versions.get(&(name, number)).map(|stored| stored.mod_revision),
-        Key::Draft(name, number) => view.drafts.get(&(name, number)).map(|stored| stored.mod_revision),
-        Key::Orphan(id) => view.orphans.get(&id).map(|stored| stored.mod_revision),
-        Key::Copy(root, server) => view.copies.get(&(root, server)).map(|stored| stored.mod_revision),
-        Key::Store(name) => view.stores.get(&name).map(|stored| stored.mod_revision),
-        Key::Server(name) => view.servers.get(&name).map(|stored| stored.mod_revision),
-        Key::Farm => view.farm.as_ref().map(|stored| stored.mod_revision),
-        Key::Guard(guard) => view.guards.get(&guard).copied(),
-        other => unreachable!("no rule of this model relies on {other}"),
-    }
 }
 
 /// The content with these writes: its name says them.
