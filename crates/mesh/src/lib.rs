@@ -9,6 +9,7 @@
 //! What it does not do: it knows no farm records. Which servers there are and which versions are
 //! wanted is told from outside, and that one is complete is told to the outside.
 
+mod background;
 mod encoding;
 pub mod engine;
 pub mod identity;

@@ -32,6 +32,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 use table::Table;
 use tokio::net::TcpListener;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::rustls::{ClientConfig, ServerConfig};
 
@@ -110,6 +111,8 @@ pub struct Links {
     inner: Arc<Inner>,
     stop: watch::Sender<bool>,
     address: SocketAddr,
+    /// There until this is dropped.
+    background: Option<Runtime>,
 }
 
 /// What all tasks share.
@@ -122,6 +125,8 @@ struct Inner {
     observer: LinkObserver,
     table: Mutex<Table>,
     heard: mpsc::Sender<Heard>,
+    /// Runs the connections for bulk.
+    background: Handle,
     stop: watch::Receiver<bool>,
 }
 
@@ -170,11 +175,14 @@ impl Links {
         let heard = heard::start(Arc::clone(&handler)).map_err(StartError::Thread)?;
         let (stop, stopped) = watch::channel(false);
         let (tls, table) = (RwLock::new(Arc::new(Tls::new(identity)?)), Mutex::default());
-        let inner = Inner { options, tls, peers, handler, desk, observer, table, heard, stop: stopped };
+        let runtime = crate::background::runtime().map_err(StartError::Thread)?;
+        let background = runtime.handle().clone();
+        let inner =
+            Inner { options, tls, peers, handler, desk, observer, table, heard, background, stop: stopped };
         let inner = Arc::new(inner);
         tokio::spawn(accept::run(Arc::clone(&inner), listener));
         tokio::spawn(dial::manage(Arc::clone(&inner)));
-        Ok(Self { inner, stop, address })
+        Ok(Self { inner, stop, address, background: Some(runtime) })
     }
 
     /// Where it listens.
@@ -194,6 +202,10 @@ impl Drop for Links {
     fn drop(&mut self) {
         self.stop.send_replace(true);
         self.inner.table().close_all();
+        // Its last connections end by themselves; waiting for them is not for an async context.
+        if let Some(runtime) = self.background.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use protocol::mesh::{Class, Frame, Hello, REVISION, Refused, Response, decode};
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsStream;
 
@@ -96,7 +97,8 @@ pub(super) fn start(
         connection.close();
     }
     drop(table);
-    tokio::spawn(connection::run(Arc::clone(inner), connection, outgoing, stream, received))
+    let runtime = if hello.class == Class::Bulk { inner.background.clone() } else { Handle::current() };
+    runtime.spawn(connection::run(Arc::clone(inner), connection, outgoing, stream, received))
 }
 
 fn own_hello(inner: &Inner, class: Class) -> Hello {

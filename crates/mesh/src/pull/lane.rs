@@ -6,6 +6,7 @@
 
 use super::Shared;
 use super::answer::Asked;
+use crate::background::stand_back;
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -22,7 +23,8 @@ pub(super) struct Lanes {
 
 impl Lanes {
     pub(super) fn start(shared: &Arc<Shared>) -> io::Result<Self> {
-        Ok(Self { on_demand: start(shared, "mesh-now", 1)?, bulk: start(shared, "mesh-bulk", BULK_THREADS)? })
+        let on_demand = start(shared, "mesh-now", 1, || ())?;
+        Ok(Self { on_demand, bulk: start(shared, "mesh-bulk", BULK_THREADS, stand_back)? })
     }
 
     /// Hands a request over whose answer comes; false where nobody takes it.
@@ -32,12 +34,15 @@ impl Lanes {
     }
 }
 
-fn start(shared: &Arc<Shared>, name: &str, threads: usize) -> io::Result<Sender<Asked>> {
+fn start(shared: &Arc<Shared>, name: &str, threads: usize, first: fn()) -> io::Result<Sender<Asked>> {
     let (sender, queue) = channel();
     let queue = Arc::new(Mutex::new(queue));
     for _ in 0..threads {
         let (shared, queue) = (Arc::clone(shared), Arc::clone(&queue));
-        std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&shared, &queue))?;
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            first();
+            run(&shared, &queue);
+        })?;
     }
     Ok(sender)
 }
