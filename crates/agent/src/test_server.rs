@@ -42,7 +42,17 @@ struct State {
     told_size: u64,
     manner: Manner,
     connections: u64,
+    /// Which connection is served. The others do nothing more: a server without power answers
+    /// nobody, and one that goes on executes nothing of a connection that another has followed.
+    serving: u64,
     open: Option<TcpStream>,
+}
+
+/// An open export to one client.
+struct Connection {
+    stream: TcpStream,
+    form: ReplyForm,
+    number: u64,
 }
 
 /// A server on a port of its own; its threads end with the test's process.
@@ -68,7 +78,9 @@ impl TestServer {
         let address = listener.local_addr().unwrap();
         let told_size = bytes.len() as u64;
         let (manner, executed, flushes, connections) = (Manner::Honest, 0, 0, 0);
-        let state = State { bytes, durable, executed, flushes, told_size, manner, connections, open: None };
+        let (serving, open) = (0, None);
+        let state =
+            State { bytes, durable, executed, flushes, told_size, manner, connections, serving, open };
         let server = Self { address, state: Arc::new(Mutex::new(state)) };
         let of_thread = server.clone();
         std::thread::spawn(move || {
@@ -116,7 +128,10 @@ impl TestServer {
 
     /// Forgets what was not flushed, as a loss of power does, and closes the connection.
     pub(crate) fn cut_power(&self) {
-        self.with(|state| state.bytes = state.durable.clone().expect("a draft"));
+        self.with(|state| {
+            state.bytes = state.durable.clone().expect("a draft");
+            state.serving += 1;
+        });
         self.hang_up();
     }
 
@@ -139,14 +154,22 @@ impl TestServer {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Like [`Self::with`], while this connection is the one that is served.
+    fn of_connection<T>(&self, number: u64, work: impl FnOnce(&mut State) -> T) -> std::io::Result<T> {
+        self.with(|state| (state.serving == number).then(|| work(state)))
+            .ok_or_else(|| std::io::ErrorKind::ConnectionAborted.into())
+    }
+
     /// Errors of the socket are the client's business.
     fn serve(&self, mut stream: TcpStream) {
         if let Some((session, input)) = self.shake_hands(&mut stream) {
-            self.with(|state| {
+            let number = self.with(|state| {
                 state.connections += 1;
+                state.serving += 1;
                 state.open = stream.try_clone().ok();
+                state.serving
             });
-            let _ = self.answer_all(stream, session, input);
+            let _ = self.answer_all(Connection { stream, form: session.form, number }, session, input);
         }
     }
 
@@ -179,7 +202,12 @@ impl TestServer {
         }
     }
 
-    fn answer_all(&self, mut stream: TcpStream, session: Session, mut input: Vec<u8>) -> std::io::Result<()> {
+    fn answer_all(
+        &self,
+        mut connection: Connection,
+        session: Session,
+        mut input: Vec<u8>,
+    ) -> std::io::Result<()> {
         let mut parser = RequestParser::new(session);
         let mut writing: Option<(Order, Vec<u8>)> = None;
         loop {
@@ -190,39 +218,34 @@ impl TestServer {
                     writing = Some((order, Vec::new()));
                 }
                 Some(Incoming::Order(order)) if matches!(order.kind, OrderKind::Read { .. }) => {
-                    self.answer(&mut stream, session.form, &order)?;
+                    self.answer(&mut connection, &order)?;
                 }
-                Some(Incoming::Order(order)) => self.change(&mut stream, session.form, &order, &[])?,
+                Some(Incoming::Order(order)) => self.change(&mut connection, &order, &[])?,
                 Some(Incoming::Payload { bytes, last }) => {
                     let (order, so_far) = writing.as_mut().expect("a payload follows its order");
                     so_far.extend_from_slice(bytes);
                     if last {
-                        self.change(&mut stream, session.form, order, so_far)?;
+                        self.change(&mut connection, order, so_far)?;
                     }
                 }
                 Some(Incoming::Refused { .. } | Incoming::Disconnect) | None => {}
             }
             input.drain(..consumed);
             if consumed == 0 && idle {
-                read_more(&mut stream, &mut input)?;
+                read_more(&mut connection.stream, &mut input)?;
             }
         }
     }
 
     /// Executes a change or a flush; cut off, it is executed and not acknowledged.
-    fn change(
-        &self,
-        stream: &mut TcpStream,
-        form: ReplyForm,
-        order: &Order,
-        payload: &[u8],
-    ) -> std::io::Result<()> {
-        let manner = self.with(|state| {
+    fn change(&self, connection: &mut Connection, order: &Order, payload: &[u8]) -> std::io::Result<()> {
+        let (stream, form) = (&mut connection.stream, connection.form);
+        let manner = self.of_connection(connection.number, |state| {
             if !matches!(state.manner, Manner::Fenced | Manner::Closed | Manner::Full | Manner::Failing) {
                 execute(state, order, payload);
             }
             state.manner
-        });
+        })?;
         let to = ReplyTo { cookie: order.cookie, offset: order.offset };
         let mut reply = Vec::new();
         match manner {
@@ -239,11 +262,12 @@ impl TestServer {
         stream.write_all(&reply)
     }
 
-    fn answer(&self, stream: &mut TcpStream, form: ReplyForm, order: &Order) -> std::io::Result<()> {
-        let (manner, data) = self.with(|state| {
+    fn answer(&self, connection: &mut Connection, order: &Order) -> std::io::Result<()> {
+        let (stream, form) = (&mut connection.stream, connection.form);
+        let (manner, data) = self.of_connection(connection.number, |state| {
             let data = state.bytes[order.offset as usize..][..order.len as usize].to_vec();
             (state.manner, data)
-        });
+        })?;
         let to = ReplyTo { cookie: order.cookie, offset: order.offset };
         let mut reply = Vec::new();
         if manner == Manner::Failing {
