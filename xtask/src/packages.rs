@@ -57,6 +57,10 @@ const PACKAGES: &[Package] = &[
     package("cpio", Purpose::Test, "reads the initrds that we write"),
     package("dracut-core", Purpose::Test, "lsinitrd as a second reader of initrds"),
     package("openssh-client", Purpose::Test, "reads the SSH host keys that we make (ssh-keygen)"),
+    package("rsync", Purpose::Test, "the peer that replication is measured against"),
+    package("syncthing", Purpose::Test, "another one"),
+    package("casync", Purpose::Test, "another one"),
+    package("nginx-light", Purpose::Test, "shows casync's chunks, and the bare delta, by HTTP"),
     package("busybox-static", Purpose::Test, "a user space for small test machines"),
 ];
 

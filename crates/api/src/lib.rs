@@ -13,6 +13,7 @@ pub mod device;
 pub mod endpoint;
 pub mod error;
 pub mod event;
+pub mod farm_status;
 pub mod hook;
 pub mod job;
 pub mod membership;
@@ -35,6 +36,10 @@ pub use device::{AcceptPending, DeviceKind, DeviceView, NewDevice, PatchDevice, 
 pub use endpoint::{Endpoint, Least, Method};
 pub use error::ErrorBody;
 pub use event::{EventView, EventsQuery};
+pub use farm_status::{
+    DatabaseMemberView, DatabaseView, FarmStatusView, FindingSeverity, FindingView, RememberedView,
+    RestoredView, ServerReport, ServerStandingView, ServerState, StoreFillView,
+};
 pub use hook::{HookReportView, HookView, TestHooks};
 pub use job::{JobKind, JobState, JobView};
 pub use membership::{GrantedJoinToken, InitFarm, InitialisedFarm, NewJoinToken, RemoveServer};

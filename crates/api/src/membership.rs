@@ -39,11 +39,11 @@ pub struct GrantedJoinToken {
 }
 
 /// How a server is taken out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RemoveServer {
-    /// How many contents and discarded changes are given up that only this server has, as the refusal
-    /// without it says: for a machine that is gone for good.
+    /// The digest of the contents and discarded changes that only this server has and that are given
+    /// up, as the refusal without it says: for a machine that is gone for good.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub give_up: Option<usize>,
+    pub give_up: Option<String>,
 }

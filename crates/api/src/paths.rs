@@ -78,6 +78,12 @@ pub const PENDING_REJECT: &str = "/v1/pending/{mac}/reject";
 pub const SERVERS: &str = "/v1/servers";
 /// DELETE [`crate::RemoveServer`] (query): it is no member of the farm any more.
 pub const SERVER: &str = "/v1/servers/{name}";
+/// GET: [`crate::FarmStatusView`].
+pub const FARM_STATUS: &str = "/v1/farm/status";
+/// POST: what no record names may be deleted again, after a restore.
+pub const FARM_ACCEPT: &str = "/v1/farm/accept";
+/// POST: the bytes of a backup, as docs/formats.md describes them.
+pub const FARM_BACKUP: &str = "/v1/farm/backup";
 /// POST [`crate::InitFarm`]: a [`crate::InitialisedFarm`].
 pub const FARM_INIT: &str = "/v1/farm/init";
 /// POST [`crate::NewJoinToken`]: a [`crate::GrantedJoinToken`].

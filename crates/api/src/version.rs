@@ -2,6 +2,7 @@
 
 use model::{AccessMode, Name, Root};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 /// A version of a vDisk.
@@ -28,6 +29,8 @@ pub struct VersionView {
     pub delta_bytes: Option<u64>,
     /// The servers that have all of it, as they have confirmed.
     pub copies: Vec<Name>,
+    /// How many sessions read it on each server, as of a few seconds ago; 0 where one may begin to.
+    pub read_by: BTreeMap<Name, u32>,
     /// The kernel that machines boot; none where we cannot boot it.
     pub kernel: Option<String>,
     /// Why machines cannot boot it; none where they can.

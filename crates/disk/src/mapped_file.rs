@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io;
 use std::num::NonZeroU64;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
 
 /// The most bytes that one hint brings in: what a disk reads in some milliseconds.
@@ -59,6 +59,12 @@ impl MappedFile {
     /// Reads exactly `buffer`.
     pub(crate) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), BlockError> {
         self.file.read_exact_at(buffer, offset).map_err(|error| BlockError::Io(error.to_string()))
+    }
+
+    /// When somebody last wrote to the file, in nanoseconds: ctime, which nobody sets back.
+    pub(crate) fn changed_at(&self) -> io::Result<i64> {
+        let metadata = self.file.metadata()?;
+        Ok(metadata.ctime().wrapping_mul(1_000_000_000).wrapping_add(metadata.ctime_nsec()))
     }
 
     /// Asks for a range to be read soon.

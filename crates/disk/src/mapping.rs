@@ -65,6 +65,15 @@ impl Mapped for FileMapping {
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
+    fn nameless(&self, _: u64) -> u32 {
+        u32::MAX
+    }
+
+    fn was_changed(&self) -> bool {
+        // Nothing is compared with anything.
+        false
+    }
+
     fn unmap_pages(&self, offset: u64, len: usize) {
         self.advise(offset as usize, len, Advice::LinuxDontNeed);
     }

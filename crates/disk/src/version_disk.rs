@@ -1,18 +1,21 @@
 //! A sealed version as a read-only disk: each chunk from the topmost layer that has it.
 //!
 //! One look into the store's flat map says where a chunk lies, so that fifty layers read as fast
-//! as one. A chunk that this server lacks is an error here; falling through to a peer is a
-//! decorator's business.
+//! as one. A chunk is compared with its name when it is first read and again after it has left the
+//! memory, or after somebody has written to a file; in between its bytes are handed out from the
+//! page cache as they are. A chunk that this
+//! server lacks is an error here; falling through to a peer is a decorator's business.
 
 use crate::block_io::{Access, BlockError, BlockIo, Extent, ExtentKind, Geometry, Piece};
 use crate::mapped_cache::MappedCache;
 use crate::mapped_file::{FROM_FILE_BYTES, MappedFile};
 use crate::mapping::PAGE;
 use crate::range::prefetched;
-use crate::residency::{Mapped, Residency};
-use model::{ByteRange, CHUNK_SIZE};
+use crate::residency::{Mapped, Residency, SPAN_CHUNKS};
+use model::{ByteRange, CHUNK_SIZE, ChunkIndex};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use store::{Place, StoredVersion, version::ChunkError};
 
 /// Runs from this many bytes on are sent from their files, in a request that is long enough.
@@ -31,6 +34,8 @@ pub struct VersionDisk {
 struct MappedLayers {
     version: Arc<StoredVersion>,
     files: Vec<MappedFile>,
+    /// When each file was last changed, in nanoseconds.
+    changed: Vec<AtomicI64>,
 }
 
 /// A part of a request that lies in one place.
@@ -45,18 +50,25 @@ impl VersionDisk {
     pub fn open(version: Arc<StoredVersion>, cache: &Arc<MappedCache>) -> io::Result<Self> {
         let size = version.size().bytes();
         let map = |layer: &Arc<store::Layer>| MappedFile::new(layer.file().try_clone()?, size, cache);
-        let files = version.layers().iter().map(map).collect::<io::Result<_>>()?;
-        let layers = Arc::new(MappedLayers { version, files });
+        let files = version.layers().iter().map(map).collect::<io::Result<Vec<MappedFile>>>()?;
+        let changed = files.iter().map(|file| file.changed_at().map(AtomicI64::new));
+        let changed = changed.collect::<io::Result<_>>()?;
+        let layers = Arc::new(MappedLayers { version, files, changed });
         let residency = Residency::new(Arc::clone(&layers) as Arc<dyn Mapped>, size, Arc::clone(cache));
         Ok(Self { layers, residency })
     }
 
-    fn read_fresh(&self, offset: u64, buffer: &mut [u8]) -> Result<(), BlockError> {
-        self.version().read_unverified(offset, buffer).map_err(|error| match error {
-            ChunkError::Missing(_) => missing(offset),
-            ChunkError::Corrupt { .. } => quarantined(offset),
+    /// Reads chunks that are not known to be right: whole, compared with their names. What was read
+    /// from memory may be handed out from there from now on, for as long as it stays there.
+    fn read_verified(&self, offset: u64, buffer: &mut [u8]) -> Result<(), BlockError> {
+        let changes = self.residency.changes();
+        self.version().read_verified(offset, buffer).map_err(|error| match error {
+            ChunkError::Missing(chunk) => missing(ChunkIndex(chunk).offset()),
+            ChunkError::Corrupt { chunk, .. } => quarantined(ChunkIndex(chunk).offset()),
             ChunkError::Io { .. } => BlockError::Io(error.to_string()),
-        })
+        })?;
+        self.residency.verified(offset, buffer.len() as u64, changes);
+        Ok(())
     }
 
     /// The version that is read.
@@ -73,8 +85,7 @@ impl VersionDisk {
                 Place::Zero => piece.fill(0),
                 Place::Layer(layer) => self.layers.file(layer).read_at(run.range.offset, piece)?,
                 // What has just come is not in its file for good yet.
-                Place::Missing => self.read_fresh(run.range.offset, piece)?,
-                Place::Quarantined => return Err(quarantined(run.range.offset)),
+                Place::Missing | Place::Quarantined => self.read_verified(run.range.offset, piece)?,
             }
         }
         Ok(())
@@ -117,6 +128,22 @@ impl Mapped for MappedLayers {
             }
         }
         Ok(())
+    }
+
+    fn nameless(&self, offset: u64) -> u32 {
+        let first = ChunkIndex::of_offset(offset).0;
+        let end = self.version.size().chunk_count().min(first + SPAN_CHUNKS);
+        let is_zero = |chunk: u32| u32::from(self.version.place(ChunkIndex(chunk)) == Place::Zero);
+        (first..end).fold(0, |bits, chunk| bits | is_zero(chunk) << (chunk - first))
+    }
+
+    fn was_changed(&self) -> bool {
+        let is_other = |(file, known): (&MappedFile, &AtomicI64)| {
+            // A file that cannot be asked cannot be read either.
+            file.changed_at().is_ok_and(|at| known.swap(at, Ordering::AcqRel) != at)
+        };
+        // All of them, so that each change is told of once.
+        self.files.iter().zip(&self.changed).map(is_other).fold(false, |any, is| any | is)
     }
 
     fn unmap_pages(&self, offset: u64, len: usize) {
@@ -165,9 +192,7 @@ impl BlockIo for VersionDisk {
             return self.read_runs(range, buffer);
         }
         self.prefetch(range);
-        self.read_runs(range, buffer)?;
-        self.residency.refresh(offset, range.len);
-        Ok(())
+        self.read_verified(offset, buffer)
     }
 
     fn write_at(&self, _: u64, _: &[u8]) -> Result<(), BlockError> {
@@ -248,6 +273,56 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (disk, bytes) = imported(directory.path());
         contract::read_only(&disk, &bytes);
+    }
+
+    #[test]
+    fn a_byte_that_the_disk_changed_is_refused_and_right_bytes_are_served_from_memory() {
+        let directory = tempfile::tempdir_in("/var/tmp").unwrap();
+        let (disk, bytes) = imported(directory.path());
+        let layer = std::fs::read_dir(directory.path().join("layers")).unwrap().next().unwrap().unwrap();
+        let path = layer.path().join("data");
+        let file = std::fs::File::options().read(true).write(true).open(path).unwrap();
+        let mut piece = vec![0; 4096];
+        disk.read_at(0, &mut piece).unwrap();
+        assert!(disk.read_resident(ByteRange::new(0, 4096), &mut Vec::new()), "it was compared");
+
+        let (range, chunk) = (ByteRange::new(70_000, 100), 65_536..131_072);
+        let mut pieces = Vec::new();
+        assert!(!disk.read_resident(range, &mut pieces), "nobody has compared it");
+        std::os::unix::fs::FileExt::write_all_at(&file, &[!bytes[80_000]], 80_000).unwrap();
+        let refused = disk.read_at(range.offset, &mut piece[..100]).unwrap_err();
+        assert!(refused.to_string().contains("damaged"), "{refused}");
+        assert!(!disk.read_resident(range, &mut pieces) && pieces.is_empty());
+
+        std::os::unix::fs::FileExt::write_all_at(&file, &bytes[chunk], 65_536).unwrap();
+        disk.read_at(range.offset, &mut piece[..100]).unwrap();
+        assert_eq!(piece[..100], bytes[70_000..70_100]);
+    }
+
+    #[test]
+    fn bytes_that_somebody_writes_over_those_in_memory_are_refused_soon() {
+        let directory = tempfile::tempdir_in("/var/tmp").unwrap();
+        let (disk, bytes) = imported(directory.path());
+        let layer = std::fs::read_dir(directory.path().join("layers")).unwrap().next().unwrap().unwrap();
+        let file = std::fs::File::options().write(true).open(layer.path().join("data")).unwrap();
+        let mut piece = vec![0; 4096];
+        disk.read_at(0, &mut piece).unwrap();
+        assert!(disk.read_resident(ByteRange::new(0, 4096), &mut Vec::new()), "it was compared");
+
+        std::os::unix::fs::FileExt::write_all_at(&file, &[!bytes[5]], 5).unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let refused = loop {
+            match disk.read_at(0, &mut piece) {
+                Err(error) => break error,
+                Ok(()) => assert!(std::time::Instant::now() < deadline, "the other byte is served for ever"),
+            }
+        };
+        assert!(refused.to_string().contains("damaged"), "{refused}");
+        assert!(!disk.read_resident(ByteRange::new(0, 4096), &mut Vec::new()));
+
+        std::os::unix::fs::FileExt::write_all_at(&file, &bytes[5..6], 5).unwrap();
+        disk.read_at(0, &mut piece).unwrap();
+        assert_eq!(piece, bytes[..4096]);
     }
 
     #[test]

@@ -6,15 +6,19 @@
 //! be broken: links cut or slowed ([`Farm::cut`], [`Farm::limit`]), servers and etcd's members
 //! frozen, killed, started again, a store emptied. Read next: `tests/farm.rs`.
 
+mod breakage;
+
 use crate::etcd::Etcd;
 use crate::machine::{Hardware, Machine};
+use crate::mounted::Mounted;
 use crate::needs::{self, Programs, Turn};
 use crate::network::{Host, Segment};
+use crate::seat::Seat;
 use crate::server::{Place, Server};
-use crate::wires::{self, Wires};
+use crate::wires::Wires;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
@@ -33,11 +37,13 @@ pub struct Layout {
     pub etcd_members: usize,
     /// Sections that every server's configuration gets beside the harness's own, such as `[draft]`.
     pub config: &'static str,
+    /// A server whose store lies on a file system of so many MiB ([`Farm::small_store`]).
+    pub small_store: Option<(usize, u32)>,
 }
 
 impl Default for Layout {
     fn default() -> Self {
-        Self { servers: 3, etcd_members: 1, config: "" }
+        Self { servers: 3, etcd_members: 1, config: "", small_store: None }
     }
 }
 
@@ -101,6 +107,22 @@ impl Farm {
     /// A server's state directory; the store lies in it.
     pub fn state_path(&self, n: usize) -> PathBuf {
         self.members[n].server.state_path()
+    }
+
+    /// The file system of server `n`'s store, where the layout gave it one of its own.
+    pub fn small_store(&self, n: usize) -> Option<&Mounted> {
+        self.members[n].server.mounted()
+    }
+
+    /// Server `n` for a thread of a workload.
+    pub fn seat(&self, n: usize) -> Seat {
+        let Member { server, host, name } = &self.members[n];
+        Seat {
+            name: name.clone(),
+            network: host.namespace().network_file(),
+            headwater: server.program().to_owned(),
+            state: server.state_path(),
+        }
     }
 
     // ---- the command line -------------------------------------------------------------------
@@ -218,84 +240,16 @@ impl Farm {
         self.wires.lead(&self.segment, &hardware.mac, self.host(n))
     }
 
-    // ---- faults -----------------------------------------------------------------------------
-
-    /// Loses what server `from` sends to server `to`; the other way nothing changes.
-    pub fn cut(&self, from: usize, to: usize) -> Result<()> {
-        self.wires.cut(&self.segment, self.host(from), self.host(to))
-    }
-
-    /// Loses everything between two hosts: servers, or a server and a member of etcd.
-    pub fn cut_both(&self, one: &Host, other: &Host) -> Result<()> {
-        self.wires.cut(&self.segment, one, other)?;
-        self.wires.cut(&self.segment, other, one)
-    }
-
-    /// Mends all links.
-    pub fn mend(&self) -> Result<()> {
-        self.wires.mend(&self.segment)
-    }
-
-    /// Lets server `n` send at most `mbit` megabits a second to the other servers together;
-    /// machines and etcd are not slowed.
-    pub fn limit(&self, n: usize, mbit: f64) -> Result<()> {
-        let others: Vec<&Host> =
-            (0..self.count()).filter(|other| *other != n).map(|n| self.host(n)).collect();
-        wires::limit(self.host(n), &others, mbit)
-    }
-
-    /// Lets server `n` send as fast as it can again.
-    pub fn unlimit(&self, n: usize) -> Result<()> {
-        wires::unlimit(self.host(n))
-    }
-
-    /// Whether server `n` runs (a frozen one does).
-    pub fn runs(&self, n: usize) -> bool {
-        self.members[n].server.has_ended().is_ok_and(|ended| !ended)
-    }
-
-    /// Ends server `n` as `kill -9` does.
-    pub fn kill(&mut self, n: usize) -> Result<()> {
-        self.members[n].server.kill()
-    }
-
-    /// Stops server `n` in its tracks (`SIGSTOP`).
-    pub fn freeze(&self, n: usize) -> Result<()> {
-        self.members[n].server.signal("STOP")
-    }
-
-    /// Lets a frozen server go on.
-    pub fn thaw(&self, n: usize) -> Result<()> {
-        self.members[n].server.signal("CONT")
-    }
-
-    /// Starts server `n` again on what it left, and waits until it answers.
-    pub fn start(&mut self, n: usize) -> Result<()> {
-        let Member { server, host, .. } = &mut self.members[n];
-        server.start_again(host)?;
-        self.wait_until_ready(n)
-    }
-
-    /// Empties the store of server `n`, which must not run; its identity stays.
-    pub fn empty_store(&mut self, n: usize) -> Result<()> {
-        emptied(&self.store_path(n))
-    }
-
-    /// Loses everything of server `n`, which must not run: identity, state, store. Another server
-    /// removes it from the farm; it joins again under its name and is not started yet.
-    pub fn rejoin(&mut self, n: usize, by: usize) -> Result<()> {
-        emptied(&self.state_path(n))?;
-        self.cli(by, &["server", "remove", self.name(n)])?;
-        std::fs::create_dir_all(self.store_path(n))?;
-        self.join(n, by)
-    }
-
     // ---- making it --------------------------------------------------------------------------
 
     fn add(&mut self, n: usize) -> Result<()> {
         let host = self.segment.host(&format!("{}/24", address(n)))?;
         let config = config(n, &self.etcd.endpoints()) + self.layout.config;
-        let server = Server::prepare(&self.programs, Place::Disk, &config)?;
+        let place = match self.layout.small_store {
+            Some((small, mib)) if small == n => Place::Mounted { mib },
+            _ => Place::Disk,
+        };
+        let server = Server::prepare(&self.programs, place, &config)?;
         self.members.push(Member { server, host, name: format!("pvs{:02}", n + 1) });
         match n {
             0 => {
@@ -335,12 +289,6 @@ fn address(n: usize) -> String {
 
 fn mesh_address(n: usize) -> String {
     format!("{}:6910", address(n))
-}
-
-/// Deletes what is in a directory, and keeps the directory.
-fn emptied(folder: &Path) -> Result<()> {
-    std::fs::remove_dir_all(folder)?;
-    Ok(std::fs::create_dir(folder)?)
 }
 
 fn config(n: usize, endpoints: &[String]) -> String {

@@ -15,11 +15,16 @@ pub mod console;
 pub mod dnsmasq;
 pub mod etcd;
 pub mod farm;
+pub mod faults;
 pub mod figure;
+pub mod ledger;
 pub mod machine;
+pub mod mounted;
+pub mod nbd;
 pub mod needs;
 pub mod network;
 pub mod scene;
+pub mod seat;
 pub mod server;
 pub mod wires;
 

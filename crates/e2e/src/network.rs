@@ -6,6 +6,7 @@
 use crate::child::{Guarded, bound};
 use anyhow::{Context, Result, ensure};
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// A network namespace with the process that keeps it alive.
@@ -34,6 +35,11 @@ impl Namespace {
         let mut command = bound("nsenter");
         command.arg(format!("--net=/proc/{}/ns/net", self.0.id())).arg("--").arg(program);
         command
+    }
+
+    /// The file by which a process enters the namespace.
+    pub(crate) fn network_file(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/ns/net", self.0.id()))
     }
 
     /// Runs `ip` with these words inside the namespace.

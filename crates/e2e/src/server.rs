@@ -1,6 +1,7 @@
 //! A `headwater serve` on a host of a segment, and the command line against it.
 
 use crate::child::Guarded;
+use crate::mounted::Mounted;
 use crate::needs::Programs;
 use crate::network::Host;
 use anyhow::{Context, Result, ensure};
@@ -16,6 +17,11 @@ pub enum Place {
     Disk,
     /// A file system of 320 MiB that only the server sees; the store keeps 256 MiB of it free.
     SmallFileSystem,
+    /// A file system of so many MiB that outlives the server and can be filled ([`Server::mounted`]).
+    Mounted {
+        /// Its size.
+        mib: u32,
+    },
 }
 
 /// A server, running or not; its store and its farm database go with it.
@@ -24,6 +30,7 @@ pub struct Server {
     process: Option<Guarded>,
     programs: Programs,
     place: Place,
+    mounted: Option<Mounted>,
     folder: TempDir,
 }
 
@@ -47,9 +54,13 @@ impl Server {
         let config = config.replace(Self::FOLDER, &path(folder.path()));
         let config = config.replace(Self::AGENT, &path(&programs.agent));
         std::fs::write(folder.path().join("headwater.toml"), config)?;
-        let server = Self { process: None, programs: programs.clone(), place, folder };
-        std::fs::create_dir_all(server.store_path())?;
-        Ok(server)
+        let store = folder.path().join("state/store");
+        std::fs::create_dir_all(&store)?;
+        let mounted = match place {
+            Place::Mounted { mib } => Some(Mounted::new(&store, mib)?),
+            Place::Disk | Place::SmallFileSystem => None,
+        };
+        Ok(Self { process: None, programs: programs.clone(), place, mounted, folder })
     }
 
     /// Ends the server as `kill -9` does; its connections break, its state stays.
@@ -63,7 +74,11 @@ impl Server {
 
     /// Starts a server that was prepared or killed on what it left.
     pub fn start_again(&mut self, host: &Host) -> Result<()> {
-        self.process = Some(serve(host, &self.programs, self.place, self.folder.path())?);
+        let log = File::options().create(true).append(true).open(self.log_path())?;
+        let mut command = self.program_on(host);
+        command.arg("serve").arg("--config").arg(self.config_path());
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.process = Some(Guarded::start(&mut command)?);
         Ok(())
     }
 
@@ -124,25 +139,51 @@ impl Server {
 
     /// The store's directory.
     pub fn store_path(&self) -> PathBuf {
-        self.state_path().join("store")
+        match &self.mounted {
+            Some(mounted) => mounted.path(),
+            None => self.state_path().join("store"),
+        }
+    }
+
+    /// The file system of its own that the store lies on, where it has one.
+    pub fn mounted(&self) -> Option<&Mounted> {
+        self.mounted.as_ref()
+    }
+
+    /// Runs the command line where the store is seen, and without the server.
+    pub fn offline(&self, host: &Host, words: &[&str]) -> Result<Output> {
+        let mut command = self.program_on(host);
+        command.args(words).stdin(Stdio::null()).output().context("could not start headwater")
+    }
+
+    /// The server's program where it sees its store.
+    fn program_on(&self, host: &Host) -> Command {
+        self.in_its_place(host, &self.programs.headwater)
+    }
+
+    /// A program where the server would see its store.
+    pub(crate) fn in_its_place(&self, host: &Host, program: &Path) -> Command {
+        match (&self.mounted, self.place) {
+            (Some(mounted), _) => {
+                let mut command = host.command("nsenter");
+                mounted.enter(&mut command, program);
+                command
+            }
+            (None, Place::SmallFileSystem) => {
+                on_small_file_system(host, &self.folder.path().join("state/store"), program)
+            }
+            (None, _) => host.command(&program.display().to_string()),
+        }
+    }
+
+    /// The path of the program.
+    pub(crate) fn program(&self) -> &Path {
+        &self.programs.headwater
     }
 
     fn log_path(&self) -> PathBuf {
         self.folder.path().join("serve.log")
     }
-}
-
-fn serve(host: &Host, programs: &Programs, place: Place, folder: &Path) -> Result<Guarded> {
-    let log = File::options().create(true).append(true).open(folder.join("serve.log"))?;
-    let mut command = match place {
-        Place::Disk => host.command(&programs.headwater.display().to_string()),
-        Place::SmallFileSystem => {
-            on_small_file_system(host, &folder.join("state/store"), &programs.headwater)
-        }
-    };
-    command.arg("serve").arg("--config").arg(folder.join("headwater.toml"));
-    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-    Guarded::start(&mut command)
 }
 
 /// A command that runs `program` with a small file system mounted on `folder`, in a mount

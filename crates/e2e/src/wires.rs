@@ -40,6 +40,12 @@ impl Wires {
         nft(segment.switch(), &format!("add element bridge wires cut {{ {pair} }}"))
     }
 
+    /// Lets pass again what `from` sends to `to`.
+    pub fn mend_one(&self, segment: &Segment, from: &Host, to: &Host) -> Result<()> {
+        let pair = format!("{} . {}", from.address, to.address);
+        nft(segment.switch(), &format!("delete element bridge wires cut {{ {pair} }}"))
+    }
+
     /// Lets everything pass again.
     pub fn mend(&self, segment: &Segment) -> Result<()> {
         nft(segment.switch(), "flush set bridge wires cut")

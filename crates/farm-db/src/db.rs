@@ -227,6 +227,8 @@ pub struct Health {
 pub struct EndpointHealth {
     /// The address.
     pub endpoint: String,
+    /// How long it took to answer, or to be given up.
+    pub took: Duration,
     /// What answers there.
     pub state: Result<MemberHealth, String>,
 }

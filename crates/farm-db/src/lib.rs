@@ -7,10 +7,11 @@
 //!
 //! What a record means is not known here: keys are text, values are bytes. The rules are in
 //! `crates/farm`. Read next: [`sqlite`] for the embedded engine, [`etcd`] for the one of several
-//! servers, [`Remembered`] for the time when that is away, [`contract`] for the suite that every engine passes, [`etcd_child`] for a real etcd in
-//! tests.
+//! servers, [`Remembered`] for the time when that is away, [`contract`] for the suite that every engine passes, [`transfer`] and
+//! [`backup_file`] for carrying all records elsewhere, [`etcd_child`] for a real etcd in tests.
 
 mod announcement;
+pub mod backup_file;
 pub mod contract;
 mod db;
 pub mod etcd;
@@ -18,6 +19,7 @@ pub mod etcd_child;
 pub mod records_file;
 mod remembered;
 pub mod sqlite;
+pub mod transfer;
 
 pub use announcement::Announcement;
 pub use db::{
@@ -25,5 +27,5 @@ pub use db::{
     MAX_TXN_OPS, MAX_VALUE_BYTES, MemberHealth, Op, Revision, Snapshot, TxnOutcome, Watch, WatchError,
 };
 pub use etcd::{Etcd, EtcdOptions, EtcdTls};
-pub use remembered::Remembered;
+pub use remembered::{Away, RESTORED, Remembered};
 pub use sqlite::Sqlite;

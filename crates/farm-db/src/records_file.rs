@@ -19,7 +19,8 @@ use std::path::Path;
 
 const MAGIC: &[u8; 8] = b"HWRECORD";
 const FORMAT_REVISION: u32 = 1;
-const HASH_BYTES: usize = 32;
+/// The checksum at the end.
+pub(crate) const HASH_BYTES: usize = 32;
 /// A key is a path of a few names.
 const MAX_KEY_BYTES: usize = 4096;
 
@@ -28,6 +29,14 @@ pub fn encode(snapshot: &Snapshot) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend(FORMAT_REVISION.to_le_bytes());
     bytes.extend([0; 4]);
+    encode_records(snapshot, &mut bytes);
+    let hash = blake3::hash(&bytes);
+    bytes.extend(hash.as_bytes());
+    bytes
+}
+
+/// Appends revision, count and records.
+pub(crate) fn encode_records(snapshot: &Snapshot, bytes: &mut Vec<u8>) {
     bytes.extend(snapshot.revision.to_le_bytes());
     bytes.extend((snapshot.entries.len() as u64).to_le_bytes());
     for Entry { key, value, create_revision, mod_revision } in &snapshot.entries {
@@ -38,9 +47,6 @@ pub fn encode(snapshot: &Snapshot) -> Vec<u8> {
         bytes.extend(key.as_bytes());
         bytes.extend(value);
     }
-    let hash = blake3::hash(&bytes);
-    bytes.extend(hash.as_bytes());
-    bytes
 }
 
 /// Reads a file's bytes.
@@ -60,10 +66,11 @@ pub fn decode(bytes: &[u8]) -> Result<Snapshot, DbError> {
         return Err(damaged());
     }
     let mut rest = hashed.get(16..).ok_or_else(damaged)?;
-    records(&mut rest).filter(|_| rest.is_empty()).ok_or_else(damaged)
+    decode_records(&mut rest).filter(|_| rest.is_empty()).ok_or_else(damaged)
 }
 
-fn records(rest: &mut &[u8]) -> Option<Snapshot> {
+/// Takes revision, count and records from the front.
+pub(crate) fn decode_records(rest: &mut &[u8]) -> Option<Snapshot> {
     let (revision, count) = (number(rest)?, number(rest)?);
     let mut entries = Vec::new();
     for _ in 0..count {

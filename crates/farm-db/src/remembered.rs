@@ -3,6 +3,11 @@
 //! It follows the database and keeps the records in memory and in a file, at most a second behind.
 //! Only reads that nobody answers come from there; changes and watches go to the database alone, so
 //! nothing is ever decided on what is only remembered.
+//!
+//! A database never goes back. One that does was restored from an older copy: every change is
+//! refused from then on ([`Remembered::older`]), and the file stays as it is, so that the next start
+//! notices too. Where the records themselves say that they were restored ([`RESTORED`]), somebody
+//! has looked.
 
 use crate::announcement::Announcement;
 use crate::db::{
@@ -13,8 +18,8 @@ use crate::records_file;
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
 /// How long changes are gathered before the file is written.
@@ -23,6 +28,10 @@ const GATHER: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(1);
 /// Records that are of no use later: who is alive, and the audit, which nobody reads meanwhile.
 const NOT_KEPT: [&str; 2] = ["/live/", "/audit/"];
+
+/// The record that says that the records are older than what servers have, and that nothing is
+/// deleted because of it.
+pub const RESTORED: &str = "/restored";
 
 /// A database whose records can be read while it is away.
 pub struct Remembered {
@@ -34,8 +43,16 @@ struct Memory {
     path: PathBuf,
     /// None until the records were read once, from the database or from the file.
     records: Mutex<Option<Records>>,
-    away: watch::Sender<bool>,
+    /// When the records of the file were written; none once the database has answered.
+    written: Mutex<Option<SystemTime>>,
+    away: watch::Sender<Away>,
+    /// Why the database is older than what was known of it; none while it is not.
+    older: OnceLock<String>,
 }
+
+/// Since when the database is away; none while it answers. Where it did not answer since the start,
+/// since the remembered records were written.
+pub type Away = Option<SystemTime>;
 
 #[derive(Clone, Default)]
 struct Records {
@@ -53,19 +70,81 @@ impl Remembered {
         let read = tokio::task::spawn_blocking(move || records_file::read(&owned)).await;
         let kept = read.expect("reading answers with an error")?;
         let records = Mutex::new(kept.map(Records::from));
-        let memory = Memory { inner, path: path.to_owned(), records, away: watch::Sender::new(false) };
-        let memory = Arc::new(memory);
+        let written = std::fs::metadata(path).and_then(|file| file.modified()).ok();
+        let memory = Arc::new(Memory {
+            inner,
+            path: path.to_owned(),
+            records,
+            written: Mutex::new(written),
+            away: watch::Sender::new(None),
+            older: OnceLock::new(),
+        });
+        // One that is away is looked at when it is back.
+        if let (Some(kept), Ok(found)) = (memory.kept(), memory.inner.range("").await) {
+            memory.look_at_start(&kept, found);
+        }
         tokio::spawn(keep(Arc::downgrade(&memory)));
         Ok(Self { memory })
     }
 
     /// Whether the database is away; wakes when that changes.
-    pub fn away(&self) -> watch::Receiver<bool> {
+    pub fn away(&self) -> watch::Receiver<Away> {
         self.memory.away.subscribe()
+    }
+
+    /// In words, that the database is in an older state than this server has seen it in; nothing is
+    /// changed in it then.
+    pub fn older(&self) -> Option<&str> {
+        self.memory.older.get().map(String::as_str)
     }
 }
 
 impl Memory {
+    fn kept(&self) -> Option<Records> {
+        self.records.lock().expect("no holder of this lock panics").clone()
+    }
+
+    fn known_revision(&self) -> Revision {
+        let records = self.records.lock().expect("no holder of this lock panics");
+        records.as_ref().map_or(0, |records| records.revision)
+    }
+
+    /// Where somebody has looked already nothing is relied on that came after that state.
+    fn look_at_start(&self, kept: &Records, found: Snapshot) {
+        if !found.entries.iter().any(|entry| entry.key == RESTORED) {
+            self.look(kept, &found);
+        }
+        if self.older.get().is_none() {
+            *self.records.lock().expect("no holder of this lock panics") = Some(found.into());
+        }
+    }
+
+    /// Notices that the database has gone back: it is behind, or a record is older than it was.
+    fn look(&self, kept: &Records, found: &Snapshot) {
+        let is_older = |entry: &&Entry| {
+            kept.entries.get(&entry.key).is_some_and(|known| entry.mod_revision < known.mod_revision)
+        };
+        let turned_back = found.entries.iter().find(is_older);
+        if found.revision < kept.revision || turned_back.is_some() {
+            self.went_back(kept.revision, found.revision);
+        }
+    }
+
+    fn went_back(&self, known: Revision, found: Revision) {
+        // The first word stays.
+        let _ = self.older.set(format!(
+            "the farm database was restored to an older state: it is at revision {found}, and this server has \
+             seen it at {known}\n\
+             hint: stop all servers of the farm and bring the newer database back; or, if it was restored on \
+             purpose, make an empty file `accept-restored` in the directory `identity` of the state directory of \
+             each server, once, and start it"
+        ));
+    }
+
+    fn refuse_older(&self) -> Result<(), DbError> {
+        self.older.get().map_or(Ok(()), |why| Err(DbError::Unusable(why.clone())))
+    }
+
     fn recall<T>(&self, error: DbError, read: impl FnOnce(&Records) -> T) -> Result<T, DbError> {
         if !matches!(error, DbError::Unreachable(_)) {
             return Err(error);
@@ -75,7 +154,17 @@ impl Memory {
     }
 
     fn set_away(&self, away: bool) {
-        self.away.send_if_modified(|seen| std::mem::replace(seen, away) != away);
+        let mut written = self.written.lock().expect("no holder of this lock panics");
+        if !away {
+            *written = None;
+        }
+        self.away.send_if_modified(|seen| {
+            let changed = seen.is_some() != away;
+            if changed {
+                *seen = away.then(|| written.unwrap_or_else(SystemTime::now));
+            }
+            changed
+        });
     }
 
     async fn store(&self) {
@@ -104,7 +193,16 @@ impl FarmDb for Remembered {
     }
 
     async fn txn(&self, compares: Vec<Compare>, ops: Vec<Op>) -> Result<TxnOutcome, DbError> {
-        self.memory.inner.txn(compares, ops).await
+        self.memory.refuse_older()?;
+        // What neither looks nor writes may be answered by a member that lags behind.
+        let is_empty = compares.is_empty() && ops.is_empty();
+        let known = if is_empty { 0 } else { self.memory.known_revision() };
+        let outcome = self.memory.inner.txn(compares, ops).await?;
+        let (TxnOutcome::Committed { revision } | TxnOutcome::Conflict { revision, .. }) = &outcome;
+        if *revision < known {
+            self.memory.went_back(known, *revision);
+        }
+        self.memory.refuse_older().map(|()| outcome)
     }
 
     async fn watch(&self, prefix: &str, from: Revision) -> Result<Watch, DbError> {
@@ -138,6 +236,12 @@ async fn begin(memory: &Memory) -> Option<Watch> {
     let read = memory.inner.range("").await;
     memory.set_away(matches!(read, Err(DbError::Unreachable(_))));
     let snapshot = read.ok()?;
+    if let Some(kept) = memory.kept() {
+        memory.look(&kept, &snapshot);
+    }
+    if memory.older.get().is_some() {
+        return None;
+    }
     let watch = memory.inner.watch("", snapshot.revision + 1).await.ok()?;
     *memory.records.lock().expect("no holder of this lock panics") = Some(snapshot.into());
     memory.store().await;
@@ -239,7 +343,7 @@ mod tests {
         let before = db.range("/d").await.unwrap();
         cluster.kill();
         assert_eq!(db.range("/d").await.unwrap().entries, before.entries);
-        assert!(*db.away().borrow());
+        assert!(db.away().borrow().is_some());
         drop(db);
         let db = Remembered::start(connect(&cluster).await, &path).await.unwrap();
         let all = db.range("").await.unwrap();
@@ -248,9 +352,62 @@ mod tests {
         let refused = db.txn(vec![], vec![put("/d", "3")]).await.unwrap_err();
         assert!(matches!(refused, DbError::Unreachable(_)), "{refused}");
         cluster.restart();
-        db.away().wait_for(|away| !away).await.unwrap();
+        db.away().wait_for(Option::is_none).await.unwrap();
         db.txn(vec![], vec![put("/d", "3")]).await.unwrap();
         until_kept(&path, "/d", "3").await;
+    }
+
+    fn copy_all(from: &Path, to: &Path) {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+            let to = to.join(entry.file_name());
+            match entry.path().is_dir() {
+                true => copy_all(&entry.path(), &to),
+                false => _ = std::fs::copy(entry.path(), to).unwrap(),
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_database_that_went_back_is_noticed_while_it_runs_and_at_every_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("farm.records");
+        let mut cluster = EtcdCluster::start(dir.path(), 1);
+        let (data, older) = (dir.path().join("m0"), dir.path().join("older"));
+        let db = Remembered::start(connect(&cluster).await, &path).await.unwrap();
+        db.txn(vec![], vec![put("/d", "1")]).await.unwrap();
+        cluster.kill();
+        copy_all(&data, &older);
+        cluster.restart();
+        for value in ["2", "3", "4"] {
+            while db.txn(vec![], vec![put("/d", value)]).await.is_err() {}
+        }
+        until_kept(&path, "/d", "4").await;
+        cluster.kill();
+        std::fs::remove_dir_all(&data).unwrap();
+        copy_all(&older, &data);
+        cluster.restart();
+
+        let absent = || Compare { key: "/d".to_owned(), expect: crate::Expect::Absent };
+        let refused = loop {
+            match db.txn(vec![absent()], vec![]).await {
+                Err(DbError::Unreachable(_)) => tokio::time::sleep(Duration::from_millis(10)).await,
+                answer => break answer.unwrap_err(),
+            }
+        };
+        assert!(refused.to_string().contains("older state") && db.older().is_some(), "{refused}");
+        drop(db);
+        for _ in 0..2 {
+            let db = Remembered::start(connect(&cluster).await, &path).await.unwrap();
+            assert!(db.older().is_some_and(|why| why.contains("hint: ")));
+            assert!(db.txn(vec![], vec![put("/d", "5")]).await.is_err());
+        }
+        // Somebody has looked, and has said so in the records.
+        let known = connect(&cluster).await;
+        known.txn(vec![], vec![put(RESTORED, "1")]).await.unwrap();
+        let db = Remembered::start(known, &path).await.unwrap();
+        assert_eq!(db.older(), None);
+        db.txn(vec![], vec![put("/d", "5")]).await.unwrap();
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -231,6 +231,8 @@ kinds! {
     ChunkQuarantined = "chunk-quarantined", Error;
     /// A quarantined chunk is whole again.
     ChunkRepaired = "chunk-repaired", Info;
+    /// Another server sent bytes that are not what they should be; none of them is kept.
+    PeerWrongBytes = "peer-wrong-bytes", Error;
     /// A version that is not all on a server has not come on there for ten minutes.
     ReplicationStalled = "replication-stalled", Warning;
     /// A version that did not come on comes on again, or is complete.

@@ -59,8 +59,14 @@ pub enum Key {
     Authority,
     /// The [`crate::ReplicationSettings`].
     Replication,
+    /// That the records were [`crate::Restored`].
+    Restored,
     /// A [`crate::JoinToken`].
     JoinToken(TokenId),
+    /// The [`crate::Live`] of a server, under a lease.
+    Live(Name),
+    /// The [`crate::Reading`] of a server.
+    Reading(Name),
     /// A [`Guard`].
     Guard(Guard),
 }
@@ -107,10 +113,13 @@ impl fmt::Display for Key {
             Self::Doomed(root) => write!(f, "/doomed/{root}"),
             Self::Event(id) => write!(f, "/events/{id}"),
             Self::Audit(id) => write!(f, "/audit/{id}"),
+            Self::Live(server) => write!(f, "/live/{server}"),
+            Self::Reading(server) => write!(f, "/reading/{server}"),
             Self::Guard(Guard::VDisk(name)) => write!(f, "/guards/vdisks/{name}"),
             Self::Guard(Guard::Collection(name)) => write!(f, "/guards/collections/{name}"),
             Self::Authority => f.write_str("/authority"),
             Self::Replication => f.write_str("/replication"),
+            Self::Restored => f.write_str("/restored"),
             Self::JoinToken(id) => write!(f, "/join-tokens/{id}"),
             Self::User(name) => write!(f, "/users/{name}"),
             Self::Token(id) => write!(f, "/tokens/{id}"),
@@ -156,10 +165,13 @@ fn parse(text: &str) -> Option<Key> {
         ["doomed", root] => Key::Doomed(root.parse().ok()?),
         ["events", id] => Key::Event(id.parse().ok()?),
         ["audit", id] => Key::Audit(id.parse().ok()?),
+        ["live", server] => Key::Live(name(server)?),
+        ["reading", server] => Key::Reading(name(server)?),
         ["guards", "vdisks", part] => Key::Guard(Guard::VDisk(name(part)?)),
         ["guards", "collections", part] => Key::Guard(Guard::Collection(name(part)?)),
         ["authority"] => Key::Authority,
         ["replication"] => Key::Replication,
+        ["restored"] => Key::Restored,
         ["join-tokens", id] => Key::JoinToken(id.parse().ok()?),
         ["users", part] => Key::User(name(part)?),
         ["tokens", id] => Key::Token(id.parse().ok()?),
@@ -182,6 +194,7 @@ mod tests {
             "/tokens/0123456789",
             "/authority",
             "/replication",
+            "/restored",
             "/join-tokens/0123456789",
             "/identity-secret",
             "/sites/a",
@@ -201,6 +214,8 @@ mod tests {
             &format!("/doomed/{}", "0a".repeat(32)),
             "/events/00001763836262123-srv-7",
             "/audit/00001763836262123-srv-7",
+            "/live/srv",
+            "/reading/srv",
             "/guards/vdisks/a",
             "/guards/collections/a",
             "/guards/auto-add",

@@ -46,6 +46,9 @@ pub struct Member {
     pub serials: Vec<String>,
     /// How often it has started since it joined.
     pub incarnation: u64,
+    /// 128 random bits of its last start, in hexadecimal, so that two copies of a server, or of the
+    /// farm's records, are told apart though both count alike; empty until it has started.
+    pub mark: String,
     /// When it joined.
     pub joined: Timestamp,
 }

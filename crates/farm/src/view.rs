@@ -10,8 +10,10 @@ use crate::key::{Guard, Key};
 use crate::membership::{FarmAuthority, JoinToken};
 use crate::people::{ApiToken, TokenId, User};
 use crate::profile::LearnedProfile;
+use crate::reading::{Live, Reading};
 use crate::record::{Record, RecordError};
 use crate::replication::ReplicationSettings;
+use crate::restored::Restored;
 use crate::topology::{AdminToken, Farm, Server, Site, Store};
 use crate::vdisk::{Doomed, VDisk, Version};
 use model::{MacAddress, Name, Root, VersionNumber};
@@ -48,6 +50,8 @@ pub struct FarmView {
     pub authority: Option<Stored<FarmAuthority>>,
     /// How servers may pull from each other; none before somebody changed it.
     pub replication: Option<Stored<ReplicationSettings>>,
+    /// That the records were turned back, until an admin has looked.
+    pub restored: Option<Stored<Restored>>,
     /// What servers join with.
     pub join_tokens: BTreeMap<TokenId, Stored<JoinToken>>,
     /// The sites.
@@ -86,6 +90,10 @@ pub struct FarmView {
     pub users: BTreeMap<Name, Stored<User>>,
     /// What proves who they are.
     pub tokens: BTreeMap<TokenId, Stored<ApiToken>>,
+    /// Which servers are alive.
+    pub live: BTreeMap<Name, Stored<Live>>,
+    /// What the sessions of each server read.
+    pub readings: BTreeMap<Name, Stored<Reading>>,
     /// The revisions of the guards.
     pub guards: BTreeMap<Guard, u64>,
 }
@@ -110,6 +118,7 @@ impl FarmView {
             Key::IdentitySecret => self.identity_secret = Some(stored(&key, value, mod_revision)?),
             Key::Authority => self.authority = Some(stored(&key, value, mod_revision)?),
             Key::Replication => self.replication = Some(stored(&key, value, mod_revision)?),
+            Key::Restored => self.restored = Some(stored(&key, value, mod_revision)?),
             Key::JoinToken(id) => table!(join_tokens, key, id),
             Key::Site(name) => table!(sites, key, name),
             Key::Server(name) => table!(servers, key, name),
@@ -131,6 +140,8 @@ impl FarmView {
             Key::Audit(_) => (),
             Key::User(name) => table!(users, key, name),
             Key::Token(id) => table!(tokens, key, id),
+            Key::Live(server) => table!(live, key, server),
+            Key::Reading(server) => table!(readings, key, server),
             Key::Guard(guard) => drop(self.guards.insert(guard, mod_revision)),
         }
         Ok(())
@@ -144,6 +155,7 @@ impl FarmView {
             Key::IdentitySecret => self.identity_secret = None,
             Key::Authority => self.authority = None,
             Key::Replication => self.replication = None,
+            Key::Restored => self.restored = None,
             Key::JoinToken(id) => drop(self.join_tokens.remove(&id)),
             Key::Site(name) => drop(self.sites.remove(&name)),
             Key::Server(name) => drop(self.servers.remove(&name)),
@@ -164,6 +176,8 @@ impl FarmView {
             Key::Audit(_) => (),
             Key::User(name) => drop(self.users.remove(&name)),
             Key::Token(id) => drop(self.tokens.remove(&id)),
+            Key::Live(server) => drop(self.live.remove(&server)),
+            Key::Reading(server) => drop(self.readings.remove(&server)),
             Key::Guard(guard) => drop(self.guards.remove(&guard)),
         }
         Ok(())

@@ -9,8 +9,9 @@
 //! - No chunk is asked for while it is asked for already.
 //! - Strictly by [`Priority`]: while anything more urgent could be asked for but for room or a
 //!   limit, nothing less urgent is.
-//! - Never more than [`Options::window`] chunks wait at one peer, never more bytes a second than
-//!   the limits allow (what came compressed counts as what it was on the wire).
+//! - Never more than [`Options::window`] chunks wait at one peer, and only
+//!   [`Options::window_beside_devices`] while devices wait for others; never more bytes a second
+//!   than the limits allow (what came compressed counts as what it was on the wire).
 //! - Several receivers of one root share the work: each fetches its own part from whoever has it
 //!   all, and the rest from each other. One that is slow is not waited for.
 //! - A silent request is given up and asked again elsewhere, with growing pauses; a peer that sends
@@ -50,6 +51,9 @@ const REPORTED_FAILURES: u32 = 5;
 pub struct Options {
     /// Chunks that may be asked of one peer at a time; those that devices wait for come on top.
     pub window: usize,
+    /// The same while devices wait: what they wait for stands in line behind these at the processors
+    /// and disks of both ends.
+    pub window_beside_devices: usize,
     /// Chunks that devices wait for and that may be asked of one peer at a time.
     pub on_demand_window: usize,
     /// Chunks in one request.
@@ -59,15 +63,23 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// 128 chunks (8 MiB), 64, 64, 10 s.
+    /// 128 chunks (8 MiB), 8 (512 KiB), 64, 64, 10 s.
     fn default() -> Self {
-        Self { window: 128, on_demand_window: 64, request_chunks: 64, silence: Duration::from_secs(10) }
+        Self {
+            window: 128,
+            window_beside_devices: 8,
+            on_demand_window: 64,
+            request_chunks: 64,
+            silence: Duration::from_secs(10),
+        }
     }
 }
 
 /// Requests that may wait at one peer, besides those that devices wait for: under a limit they are
 /// small, and a link takes 64.
 const MAX_REQUESTS: usize = 32;
+/// How long after a device has waited another one, or its next read, is counted on.
+const DEVICES_WAIT: Duration = Duration::from_millis(250);
 
 /// A peer that can be asked.
 #[derive(Debug, Default)]
@@ -109,6 +121,8 @@ pub struct Engine {
     paused: bool,
     last_request: u64,
     last_order: u64,
+    /// When a device last had to wait.
+    last_need: Option<Duration>,
     next_wake: Duration,
     told_wake: Duration,
     actions: Vec<Action>,
@@ -131,6 +145,7 @@ impl Engine {
             paused: false,
             last_request: 0,
             last_order: 0,
+            last_need: None,
             next_wake: Duration::MAX,
             told_wake: Duration::MAX,
             actions: Vec::new(),
@@ -389,6 +404,7 @@ impl Engine {
                 None => {}
             }
             self.works.entry(root).and_modify(|work| work.on_demand.push(chunk));
+            self.last_need = Some(self.now);
         }
     }
 

@@ -32,7 +32,7 @@ impl Shares {
 
     /// The roots that are here whole.
     pub fn whole(&self) -> Vec<Root> {
-        self.stores.iter().flat_map(|store| store.roots().into_iter().chain(store.unclaimed())).collect()
+        self.stores.iter().flat_map(|store| store.whole()).collect()
     }
 
     /// All that is here.
@@ -86,6 +86,11 @@ impl Shares {
             Request::GetManifest { root } => self.send_manifest(*root, send),
             Request::GetPages { names } => self.send_pages(names, send),
             Request::GetChunks { root, accept, chunks } => self.send_chunks(*root, *accept, chunks, send),
+            // Whoever can tell answers before it comes here.
+            Request::GetStatus => {
+                send(Response::Refused(Refused::new("nobody here tells how the server is")));
+                false
+            }
         };
         if wanted {
             send(Response::Done);

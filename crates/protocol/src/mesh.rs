@@ -29,5 +29,7 @@ pub const MAX_PIECE_BYTES: usize = 1024 * 1024;
 pub const MAX_NAMED: usize = 256;
 /// The longest text of a refusal, in bytes.
 pub const MAX_TEXT_BYTES: usize = 400;
+/// The longest description of a server, in bytes: a hundred stores.
+pub const MAX_STATUS_BYTES: usize = 64 * 1024;
 /// The revision of this protocol; both ends must have the same.
 pub const REVISION: u16 = 1;

@@ -1,7 +1,7 @@
 //! The long form of the simulation (`cargo xtask show sim`); `tests/sim.rs` is the short one.
 //!
 //! `cargo run --release -p headwater-sim --example sim -- 37` plays one seed again and prints what
-//! happens in it; `-- 37 presence`, `promotion`, `prune` the same with a planted flaw.
+//! happens in it; `-- 37 presence`, `promotion`, `prune`, `others` the same with a planted flaw.
 
 extern crate headwater_sim as sim;
 
@@ -34,6 +34,7 @@ fn flaw(name: Option<&str>) -> Flaw {
         Some("presence") => Flaw::PresenceBeforeData,
         Some("promotion") => Flaw::PromotionUnchecked,
         Some("prune") => Flaw::PruneWithoutSessions,
+        Some("others") => Flaw::OthersNotAsked,
         _ => Flaw::None,
     }
 }
@@ -52,7 +53,12 @@ fn one(seed: u64, flaw: Flaw) -> ExitCode {
 }
 
 fn all() -> ExitCode {
-    let flaws = [Flaw::PresenceBeforeData, Flaw::PromotionUnchecked, Flaw::PruneWithoutSessions];
+    let flaws = [
+        Flaw::PresenceBeforeData,
+        Flaw::PromotionUnchecked,
+        Flaw::PruneWithoutSessions,
+        Flaw::OthersNotAsked,
+    ];
     let found = flaws.into_iter().filter_map(|flaw| (0..FLAW_SEEDS).find(|seed| run(*seed, flaw).is_err()));
     let found: Vec<u64> = found.collect();
     println!("planted flaws are found with seeds {found:?}");
@@ -65,7 +71,7 @@ fn all() -> ExitCode {
     });
     let (broken, total) = (broken.into_inner(), total.into_inner().expect("no thread has panicked"));
     println!(
-        "sim: {SEEDS} worlds, {broken} broken, {} of 3 planted flaws found; {} acknowledged writes, {} crashes, \
+        "sim: {SEEDS} worlds, {broken} broken, {} of 4 planted flaws found; {} acknowledged writes, {} crashes, \
          {} promotions, {} contents pruned",
         found.len(),
         total.acknowledged,
@@ -73,7 +79,7 @@ fn all() -> ExitCode {
         total.promoted,
         total.pruned
     );
-    if broken == 0 && found.len() == 3 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if broken == 0 && found.len() == 4 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn play_some(next: &AtomicU64, broken: &AtomicU64, total: &Mutex<Outcome>) {

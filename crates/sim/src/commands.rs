@@ -5,10 +5,11 @@ use crate::Flaw;
 use crate::network::name;
 use farm::rules::copy;
 use farm::rules::draft::{self, Attach, Content, Lease, SinceCheckpoint};
+use farm::rules::reading::{Earlier, publish};
 use farm::rules::setup::{ServerStarts, server_starts};
 use farm::rules::vdisk::{RegisterVDisk, register};
 use farm::rules::version::{self, CopyRule, CreateVersion, Promote, PromoteTo, Seen, When};
-use farm::{Bootable, Change, Epoch, FarmView, Key, Record, Stamp, Timestamp, Version, Write};
+use farm::{Bootable, Change, Epoch, FarmView, Here, Key, Reads, Record, Stamp, Timestamp, Version, Write};
 use model::{AccessMode, DiskSize, Name, Root, VersionNumber};
 use std::collections::BTreeSet;
 
@@ -48,6 +49,8 @@ pub enum Intent {
     Delete(VersionNumber),
     /// Tell which contents are whole here.
     Report(BTreeSet<Root>),
+    /// Tell what the sessions here read.
+    Read(Vec<Reads>, Earlier),
     /// Let a copy go that nothing needs; its bytes are deleted when this is committed.
     Forget(Root),
 }
@@ -55,6 +58,11 @@ pub enum Intent {
 /// The one vDisk.
 pub fn vdisk() -> Name {
     named("win11")
+}
+
+/// The one store.
+pub fn store() -> Name {
+    named("default")
 }
 
 fn named(text: &str) -> Name {
@@ -79,7 +87,7 @@ fn content(root: Root) -> Content {
 }
 
 impl Intent {
-    /// Asks the rule; none where it refuses. `sessions` are those that read the version an admin
+    /// Asks the rule; none where it refuses. `sessions` are those here that read the version an admin
     /// wants to delete.
     pub fn decide(&self, view: &FarmView, server: usize, sessions: &[String], flaw: Flaw) -> Option<Change> {
         let own = server_name(server);
@@ -111,12 +119,28 @@ impl Intent {
                 let create = CreateVersion { vdisk: vdisk(), from: None, comment: String::new() };
                 version::create(view, create, &admin()).ok()
             }
-            Self::Delete(number) => version::delete(view, &vdisk(), *number, sessions, &admin()).ok(),
+            Self::Delete(number) => {
+                let here = Here { server: &own, sessions };
+                version::delete(&as_seen(view, flaw), &vdisk(), *number, here, &admin()).ok()
+            }
+            Self::Read(reads, earlier) => {
+                publish(view, &own, reads, *earlier).ok().filter(|c| !c.writes.is_empty())
+            }
             Self::Report(whole) => {
                 Some(copy::report(view, &own, whole, NOW)).filter(|c| !c.writes.is_empty())
             }
-            Self::Forget(root) => copy::forget(view, *root, &own).ok(),
+            Self::Forget(root) => copy::forget(&as_seen(view, flaw), *root, &own).ok(),
         }
+    }
+}
+
+/// What whoever deletes looks at.
+fn as_seen(view: &FarmView, flaw: Flaw) -> FarmView {
+    match flaw {
+        Flaw::OthersNotAsked | Flaw::PruneWithoutSessions => {
+            FarmView { readings: Default::default(), ..view.clone() }
+        }
+        _ => view.clone(),
     }
 }
 

@@ -34,6 +34,7 @@ fn revision_of(view: &FarmView, key: &Key) -> Option<u64> {
         Key::Server(name) => view.servers.get(&name).map(|stored| stored.mod_revision),
         Key::Doomed(root) => view.doomed.get(&root).map(|stored| stored.mod_revision),
         Key::Farm => view.farm.as_ref().map(|stored| stored.mod_revision),
+        Key::Reading(name) => view.readings.get(&name).map(|stored| stored.mod_revision),
         Key::Guard(guard) => view.guards.get(&guard).copied(),
         other => unreachable!("no rule of this simulation relies on {other}"),
     }

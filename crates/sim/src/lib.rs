@@ -37,4 +37,6 @@ pub enum Flaw {
     PromotionUnchecked,
     /// Versions are deleted and contents pruned without asking who reads them.
     PruneWithoutSessions,
+    /// Who deletes asks its own sessions only, and not those of the other servers.
+    OthersNotAsked,
 }

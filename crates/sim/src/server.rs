@@ -5,7 +5,8 @@ use crate::commands::{Intent, server_name, vdisk};
 use crate::disk::{CHUNKS, Disk};
 use crate::network::SERVERS;
 use farm::rules::draft;
-use farm::{Epoch, FarmView, VersionState, roots_in_use};
+use farm::rules::reading::Earlier;
+use farm::{Epoch, FarmView, Reads, VersionState, roots_in_use, roots_kept};
 use mesh::engine::{ChunkSet, Engine, Event, Options, Priority};
 use model::{ChunkIndex, Root, VersionNumber};
 use std::collections::BTreeSet;
@@ -63,6 +64,10 @@ pub struct Server {
     pub hears: [Option<(u64, Duration)>; SERVERS],
     /// The devices that read from it.
     pub sessions: Vec<Session>,
+    /// A device whose version the record of this server does not have yet.
+    pub waiting: Option<Session>,
+    /// Whether every change of that record was answered.
+    pub earlier: Earlier,
 }
 
 impl Server {
@@ -82,6 +87,8 @@ impl Server {
             waits_for: None,
             hears: [None; SERVERS],
             sessions: Vec::new(),
+            waiting: None,
+            earlier: Earlier::MayCome,
         }
     }
 
@@ -155,11 +162,38 @@ impl Server {
 
     /// A content on the disk that nothing needs: neither a record nor anything on this server.
     pub fn prunable(&self, flaw: Flaw) -> Option<Root> {
-        let in_use = roots_in_use(&self.view);
+        let in_use = match flaw {
+            Flaw::OthersNotAsked | Flaw::PruneWithoutSessions => roots_in_use(&self.view),
+            _ => roots_kept(&self.view),
+        };
         let read =
             |root: Root| flaw != Flaw::PruneWithoutSessions && self.sessions.iter().any(|s| s.root == root);
         let below = |root: Root| self.disk.drafts.values().any(|files| files.base == root);
         self.disk.roots().find(|root| !in_use.contains(root) && !read(*root) && !below(*root))
+    }
+
+    /// What its sessions read, and the one that waits.
+    pub fn reads(&self) -> Vec<Reads> {
+        let mut reads: Vec<Reads> = Vec::new();
+        for session in self.sessions.iter().chain(&self.waiting) {
+            let (version, root) = (session.number, session.root);
+            let of = Reads { vdisk: vdisk(), version, root, store: crate::commands::store(), sessions: 0 };
+            match reads.iter_mut().find(|known| known.is_of(&of)) {
+                Some(known) => known.sessions += 1,
+                None => reads.push(Reads { sessions: 1, ..of }),
+            }
+        }
+        reads.sort();
+        reads
+    }
+
+    /// Whether the records have a version as read here, and keep it so.
+    pub fn is_told(&self, number: VersionNumber, root: Root) -> bool {
+        let on_its_way = matches!(self.waits_for, Some((_, Intent::Read(..))));
+        let record = self.view.readings.get(&server_name(self.at));
+        let is_recorded =
+            |record: &farm::Reading| record.reads.iter().any(|r| (r.version, r.root) == (number, root));
+        self.earlier == Earlier::Answered && !on_its_way && record.is_some_and(|r| is_recorded(r))
     }
 
     /// The contents that are whole on the disk.

@@ -11,8 +11,8 @@ use crate::network::{Message, Network, SERVERS, name};
 use crate::random::Random;
 use crate::server::Server;
 use farm::{Change, FarmView, roots_in_use};
-use mesh::engine::{Action, Event};
-use model::VersionNumber;
+use mesh::engine::{Action, Event, Slot};
+use model::{Root, VersionNumber};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -292,6 +292,7 @@ impl World {
         self.note(|| "all faults end".into());
         self.network.heal();
         self.servers.iter_mut().for_each(|server| server.sessions.clear());
+        (0..SERVERS).for_each(|at| self.tell(at, Event::Slot(Slot::Open)));
     }
 
     /// Whether all servers have all that the records need, and the records say so.
@@ -313,6 +314,18 @@ impl World {
         }
         self.ledger.production(&self.database, &vdisk())?;
         self.look_at_copies()
+    }
+
+    /// Every chunk that a device may read is on some disk.
+    fn look_at_sources(&self, root: Root) -> Result<(), Broken> {
+        let somewhere = |chunk| self.servers.iter().any(|of| of.disk.read(root, chunk).is_some());
+        match (0..CHUNKS).find(|chunk| !somewhere(*chunk)) {
+            None => Ok(()),
+            Some(chunk) => {
+                let what = format!("chunk {chunk} of {}, which a device reads, is nowhere", root.short());
+                Err(Broken::Deleted(what))
+            }
+        }
     }
 
     fn look_at_copies(&self) -> Result<(), Broken> {

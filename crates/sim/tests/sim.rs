@@ -50,3 +50,8 @@ fn a_promotion_without_root_check_is_found() {
 fn pruning_without_asking_for_sessions_is_found() {
     assert!(matches!(found(Flaw::PruneWithoutSessions).1, Broken::Deleted(_)));
 }
+
+#[test]
+fn deleting_without_asking_for_the_sessions_of_other_servers_is_found() {
+    assert!(matches!(found(Flaw::OthersNotAsked).1, Broken::Deleted(_)));
+}

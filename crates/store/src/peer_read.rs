@@ -7,7 +7,7 @@
 use crate::aligned::AlignedBuffer;
 use crate::direct_read::DirectRead;
 use crate::version::{ChunkError, Place, StoredVersion};
-use model::{CHUNK_SIZE, ChunkHash, ChunkIndex};
+use model::{CHUNK_SIZE, ChunkIndex};
 use rustix::io::{ReadWriteFlags, preadv2};
 use std::fs::File;
 use std::io::IoSliceMut;
@@ -27,23 +27,13 @@ impl StoredVersion {
         };
         let mut buffer = AlignedBuffer::new(CHUNK_SIZE as usize);
         if !read_cached(layer.file(), chunk, &mut buffer.bytes_mut()[..len]) {
-            DirectRead::open(layer)
-                .read(chunk, len as u32, buffer.bytes_mut())
-                .map_err(|source| ChunkError::Io { chunk: chunk.0, source })?;
+            DirectRead::open(layer).read(chunk, len as u32, buffer.bytes_mut()).map_err(|source| {
+                self.suspects.add(self.root(), chunk);
+                ChunkError::Io { chunk: chunk.0, source }
+            })?;
         }
         self.compare(chunk, buffer.bytes())?;
         Ok(buffer.bytes()[..len].to_vec())
-    }
-
-    fn compare(&self, chunk: ChunkIndex, bytes: &[u8]) -> Result<(), ChunkError> {
-        let (found, expected) = (ChunkHash::of(bytes), self.chunk_hash(chunk)?);
-        match found == expected {
-            true => Ok(()),
-            false => {
-                let reason = format!("its bytes hash to {found}, its name is {expected}");
-                Err(ChunkError::Corrupt { chunk: chunk.0, reason })
-            }
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Mark and sweep: deletes the versions that nobody needs, and the layers that no version uses.
 //!
-//! What must stay is the farm's to say (`farm::roots_in_use`); this end adds what it alone knows:
+//! What must stay is the farm's to say (`farm::roots_kept`); this end adds what it alone knows:
 //! versions that are open here or that a draft stands on, and those that an import has just made or found and whose farm
 //! record may not be committed yet. The order matters: [`Store::prune_mark`] first, then the
 //! farm's records are read, then [`Store::prune`]. What was imported or claimed after the mark
@@ -105,7 +105,7 @@ fn garbage(state: &State, mark: PruneMark, keep: &BTreeSet<Root>) -> Vec<Root> {
 /// The layers that only the `roots` use; none while a record that stays cannot be read.
 fn doomed_layers(state: &State, roots: &[Root]) -> BTreeSet<LayerName> {
     let (mut doomed, mut used) = (BTreeSet::new(), BTreeSet::new());
-    for (root, found) in &state.versions {
+    for (root, found) in state.versions.iter() {
         let goes = roots.binary_search(root).is_ok();
         match &found.record {
             Ok(record) if goes => doomed.extend(record.layers.iter().cloned()),

@@ -24,9 +24,11 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, Mutex};
 
-/// Written bytes after which a batch is made durable without being asked: 8 MiB, by eye, so that
-/// one sync serves many chunks and a device that waits for one is not held up for long.
-const BATCH_BYTES: u64 = 8 << 20;
+/// Bytes after which who brings bulk makes a batch durable without being asked: 32 MiB, by eye, so
+/// that a fast link causes few syncs, which slow everybody's reads, and little waits in memory.
+const BATCH_BYTES: u64 = 32 << 20;
+/// The same for who brings what a device waits for; somebody else should have done it long before.
+const MAX_UNSETTLED_BYTES: u64 = 2 * BATCH_BYTES;
 
 /// Who waits for a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -146,31 +148,34 @@ impl Receiving {
         Ok(wanted)
     }
 
-    /// Takes the bytes of a chunk, and for all chunks with the same bytes. They can be read after
-    /// the next [`Receiving::settle`], which this calls by itself every 8 MiB; those that a device
-    /// waits for at once, from memory. Answers how many
-    /// chunks were written; 0 where the chunk was here.
+    /// Takes the bytes of a chunk, and for all chunks with the same bytes. They can be read at once,
+    /// from memory, and are durable after the next [`Receiving::settle`], which this calls by itself
+    /// every 32 MiB of bulk; where a device waits, only after 64 MiB. Answers how many chunks were
+    /// taken; 0 where the chunk was here.
+    ///
+    /// After an error of the store the chunk is missing again.
     pub fn put(&self, chunk: ChunkIndex, bytes: &[u8], urgency: Urgency) -> Result<u32, ReceiveError> {
         let hash = self.verify(chunk, bytes)?;
         self.check_room(urgency)?;
-        let mut written = u32::from(self.write(chunk, bytes, urgency)?);
-        if urgency == Urgency::OnDemand {
-            // Also where it was written in bulk a moment ago.
-            self.version.put_fresh(chunk, bytes);
-        }
+        let bytes: Arc<[u8]> = bytes.into();
+        let mut taken = u32::from(self.take(chunk, &bytes, urgency)?);
         let twins =
             self.twins.lock().expect("no thread panics while it holds the twins").remove(&prefix(&hash));
         for twin in twins.unwrap_or_default().into_iter().map(ChunkIndex) {
             if self.version.size().chunk_len(twin) as usize == bytes.len()
                 && self.version.chunk_hash(twin)? == hash
             {
-                written += u32::from(self.write(twin, bytes, urgency)?);
+                taken += u32::from(self.take(twin, &bytes, urgency)?);
             }
         }
-        if self.growing().iter().map(|layer| layer.written_bytes()).sum::<u64>() >= BATCH_BYTES {
+        let most = match urgency {
+            Urgency::OnDemand => MAX_UNSETTLED_BYTES,
+            Urgency::Bulk => BATCH_BYTES,
+        };
+        if self.growing().iter().map(|layer| layer.unsettled_bytes()).sum::<u64>() >= most {
             self.settle()?;
         }
-        Ok(written)
+        Ok(taken)
     }
 
     /// Makes everything that was put durable and lets it be read; answers how many chunks this was.
@@ -249,13 +254,18 @@ impl Receiving {
         }
     }
 
-    fn write(&self, chunk: ChunkIndex, bytes: &[u8], urgency: Urgency) -> Result<bool, ReceiveError> {
+    fn take(&self, chunk: ChunkIndex, bytes: &Arc<[u8]>, urgency: Urgency) -> Result<bool, ReceiveError> {
         let Some(position) = self.version.wanted_in(chunk) else { return Ok(false) };
         let name = self.version.layers()[usize::from(position)].name();
         let Some(layer) = self.store.state().growing.get(name).cloned() else {
             return Err(ReceiveError::Gone(self.root()));
         };
-        layer.write(chunk, bytes, urgency).map_err(|error| self.write_error(error))
+        // First, so that whoever waits for it need not wait for the file system as well.
+        self.version.put_fresh(chunk, bytes);
+        layer.take(chunk, bytes, urgency).map_err(|error| {
+            self.version.drop_fresh_chunk(chunk);
+            self.write_error(error)
+        })
     }
 
     /// The layers of the version that chunks are still to come to.

@@ -159,6 +159,23 @@ impl Store {
         Ok(scrub.found)
     }
 
+    /// Verifies these chunks of versions, and repairs as [`Store::scrub`] does.
+    pub(crate) fn scrub_chunks(
+        &self,
+        chunks: &[(Root, ChunkIndex)],
+        observer: &dyn ScrubObserver,
+    ) -> Result<Scrubbed, StoreError> {
+        let mut scrub = Scrub::new(self, &ScrubOptions::default(), observer, 0);
+        for (root, chunk) in chunks {
+            scrub.suspect(*root, *chunk)?;
+        }
+        if scrub.found.bad_chunks > 0 {
+            scrub.found.repaired_chunks += repair::all(self, observer)?;
+        }
+        scrub.found.complete = true;
+        Ok(scrub.found)
+    }
+
     /// How many chunks are in quarantine.
     pub fn quarantined_chunks(&self) -> u64 {
         self.state().quarantine.all().count() as u64
@@ -286,6 +303,22 @@ impl<'a> Scrub<'a> {
             (Some(reason), false) => self.bad(spot, expected, reason),
             (None, true) => self.whole_again(spot, expected),
             (Some(_), true) | (None, false) => Ok(()),
+        }
+    }
+
+    /// A chunk that somebody found damaged. What the page cache has counts like what the disk has:
+    /// a repair writes both anew.
+    fn suspect(&mut self, root: Root, chunk: ChunkIndex) -> Result<(), StoreError> {
+        // One that was deleted or found meanwhile is no damage.
+        let Ok(version) = self.store.version(&root) else { return Ok(()) };
+        let Place::Layer(layer) = version.place(chunk) else { return Ok(()) };
+        let spot = Spot { version: &version, layer, chunk };
+        let cached = version.read_chunk(chunk, self.buffer.bytes_mut());
+        match version.chunk_hash(chunk) {
+            Ok(hash) if cached.is_ok() && ChunkHash::of(self.buffer.bytes()) != hash => {
+                self.bad(&spot, hash, "a reader found other bytes".to_owned())
+            }
+            _ => self.verify(&spot, &DirectRead::open(&version.layers()[usize::from(layer)])),
         }
     }
 

@@ -5,21 +5,24 @@
 //! version; at start it deletes the unclaimed versions that no record names.
 
 use crate::adopt::Adopted;
+use crate::catalog::{Catalog, Held, Versions};
 use crate::draft::Drafts;
 use crate::durable;
 use crate::files::{Files, SystemFiles};
-use crate::layout::{Claim, Found, Layout, StoreError, io_error, used_bytes};
+use crate::layer::{Layer, LayerError};
+use crate::layout::{Claim, Found, Layout, StoreError, io_error};
 use crate::presence::Presence;
 use crate::prune::Arrivals;
 use crate::quarantine::Quarantine;
 use crate::receive::Receiving;
 use crate::receive::recover::{GrowingLayers, growing_layers};
 use crate::record::{LayerName, MAX_LAYERS, VersionRecord};
-use crate::version::{StoredVersion, VersionError};
+use crate::suspects::Suspects;
+use crate::version::StoredVersion;
 use model::{Manifest, Root};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// One directory of versions; open in one process at a time.
 ///
@@ -30,11 +33,15 @@ pub struct Store {
     state: Arc<Mutex<State>>,
     drafts: Arc<Drafts>,
     adopted: Arc<Adopted>,
+    suspects: Arc<Suspects>,
+    catalog: Arc<Catalog>,
+    /// Held by who opens a version, so that two do not open the same.
+    opening: Arc<Mutex<()>>,
 }
 
 #[derive(Debug)]
 pub(crate) struct State {
-    pub(crate) versions: BTreeMap<Root, Found>,
+    pub(crate) versions: Versions,
     /// Versions whose record was moved to where it lies by a rename that is not synced yet.
     unsettled: BTreeSet<Root>,
     open: HashMap<Root, Weak<StoredVersion>>,
@@ -52,8 +59,25 @@ impl State {
         self.alive.iter().filter_map(Weak::upgrade)
     }
 
+    /// The version, where it is open.
+    pub(crate) fn opened(&self, root: &Root) -> Option<Arc<StoredVersion>> {
+        self.open.get(root).and_then(Weak::upgrade)
+    }
+
+    /// Notes a version that was just opened, and tells it what is damaged.
+    pub(crate) fn admit(&mut self, mut version: StoredVersion, store: &Store) -> Arc<StoredVersion> {
+        version.suspects = Arc::clone(&store.suspects);
+        let version = Arc::new(version);
+        self.quarantine.all().for_each(|(layer, chunk, _)| version.quarantine(layer, chunk));
+        self.open.retain(|_, version| version.strong_count() > 0);
+        self.alive.retain(|version| version.strong_count() > 0);
+        self.alive.push(Arc::downgrade(&version));
+        self.open.insert(version.root(), Arc::downgrade(&version));
+        version
+    }
+
     /// What a layer that is being received has; none of any other layer.
-    fn presence_of(&self, layer: &LayerName) -> Option<Presence> {
+    pub(crate) fn presence_of(&self, layer: &LayerName) -> Option<Presence> {
         self.growing.get(layer).map(|layer| layer.presence())
     }
 
@@ -96,12 +120,14 @@ impl Store {
         layout.remove_half_imports()?;
         let mut versions = layout.versions()?;
         let growing = growing_layers(&layout, &mut versions);
+        note_damaged_layers(&layout, &mut versions, &growing);
         layout.remove_orphan_layers(&versions)?;
         let drafts = Drafts::find(&layout.drafts()).map_err(io_error("cannot list the drafts"))?;
         let quarantine = Quarantine::open(path, layout.shared_files(), |layer| layout.layer(layer).exists());
         let quarantine = quarantine.map_err(io_error("cannot read which chunks are damaged"))?;
         let (open, alive, arrivals) = (HashMap::new(), Vec::new(), Arrivals::default());
-        let receiving = HashMap::new();
+        let (receiving, versions) = (HashMap::new(), Versions::new(versions));
+        let catalog = Arc::new(Catalog::of(&versions));
         let state = State {
             versions,
             unsettled: BTreeSet::new(),
@@ -113,7 +139,9 @@ impl Store {
             receiving,
         };
         let state = Arc::new(Mutex::new(state));
-        Ok(Self { layout: Arc::new(layout), state, drafts: Arc::new(drafts), adopted: Arc::default() })
+        let (layout, drafts) = (Arc::new(layout), Arc::new(drafts));
+        let (adopted, suspects, opening) = (Arc::default(), Arc::default(), Arc::default());
+        Ok(Self { layout, state, drafts, adopted, suspects, catalog, opening })
     }
 
     pub(crate) fn adopted(&self) -> &Adopted {
@@ -123,54 +151,6 @@ impl Store {
     /// The store's directory.
     pub fn path(&self) -> &Path {
         self.layout.path()
-    }
-
-    /// The versions that the farm knows, in the order of their roots.
-    pub fn roots(&self) -> Vec<Root> {
-        self.having(Claim::Claimed)
-    }
-
-    /// The versions that were imported and never claimed, in the order of their roots.
-    pub fn unclaimed(&self) -> Vec<Root> {
-        self.having(Claim::Unclaimed)
-    }
-
-    /// How many layers a version has; none where the store does not have it, or its record is
-    /// damaged.
-    pub fn layer_count(&self, root: &Root) -> Option<usize> {
-        let state = self.state();
-        state.versions.get(root)?.record.as_ref().ok().map(|record| record.layers.len())
-    }
-
-    /// Bytes on the disk of the layers that `root` has and `below` has not; none where one of both
-    /// is not here.
-    pub fn added_bytes(&self, root: &Root, below: Option<&Root>) -> Option<u64> {
-        let state = self.state();
-        let layers = |root: &Root| Some(&state.versions.get(root)?.record.as_ref().ok()?.layers);
-        let below = below.map_or(Some(&[][..]), |below| layers(below).map(Vec::as_slice))?;
-        let added = layers(root)?.iter().filter(|layer| !below.contains(layer));
-        added.map(|layer| used_bytes(&self.layout().layer(layer)).ok()).sum()
-    }
-
-    /// Opens a version, or hands out the one that is open already.
-    pub fn version(&self, root: &Root) -> Result<Arc<StoredVersion>, VersionError> {
-        let mut state = self.state();
-        if let Some(open) = state.open.get(root).and_then(Weak::upgrade) {
-            return Ok(open);
-        }
-        let found = state.versions.get(root).ok_or(VersionError::Missing(*root))?;
-        let record = found
-            .record
-            .as_ref()
-            .map_err(|reason| VersionError::Corrupt { root: *root, reason: reason.clone() })?;
-        let version =
-            Arc::new(StoredVersion::open(&self.layout, *root, record, |name| state.presence_of(name))?);
-        state.quarantine.all().for_each(|(layer, chunk, _)| version.quarantine(layer, chunk));
-        state.open.retain(|_, version| version.strong_count() > 0);
-        state.alive.retain(|version| version.strong_count() > 0);
-        state.alive.push(Arc::downgrade(&version));
-        state.open.insert(*root, Arc::downgrade(&version));
-        Ok(version)
     }
 
     /// Marks a version as known to the farm. Claiming twice is not an error.
@@ -229,19 +209,6 @@ impl Store {
         let bytes = self.layout.remove_orphan_layers(&state.versions)?;
         state.growing.retain(|name, _| self.layout.layer(name).exists());
         Ok(Freed { bytes })
-    }
-
-    /// The room in the store's file system.
-    pub fn space(&self) -> Result<Space, StoreError> {
-        let context = || io_error(format!("cannot measure the store {}", self.path().display()));
-        let (total, free) = file_system_space(self.path()).map_err(context())?;
-        let state = self.state();
-        let records = state.versions.values().filter_map(|found| found.record.as_ref().ok());
-        let layers: BTreeSet<&LayerName> = records.flat_map(|record| &record.layers).collect();
-        let sizes = layers.into_iter().map(|name| used_bytes(&self.layout.layer(name)));
-        let layers = sizes.sum::<Result<u64, _>>().map_err(context())?;
-        let used = layers + self.layout.used_by_drafts().map_err(context())?;
-        Ok(Space { total, free, used })
     }
 
     /// The directory's paths, for the import that writes there.
@@ -324,6 +291,11 @@ impl Store {
         self.layout.files()
     }
 
+    /// What somebody has found damaged.
+    pub(crate) fn suspects(&self) -> &Suspects {
+        &self.suspects
+    }
+
     /// The drafts that the store has.
     pub(crate) fn draft_table(&self) -> &Drafts {
         &self.drafts
@@ -341,14 +313,46 @@ impl Store {
         })
     }
 
-    pub(crate) fn having(&self, claim: Claim) -> Vec<Root> {
-        let state = self.state();
-        let versions = state.versions.iter().filter(|(_, found)| found.claim == claim);
-        versions.map(|(root, _)| *root).collect()
+    /// Holds the state; the catalog is exchanged when it is let go.
+    pub(crate) fn state(&self) -> Held<'_> {
+        let state = self.state.lock().expect("no thread panics while it holds the store's state");
+        Held::new(state, &self.catalog)
     }
 
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no thread panics while it holds the store's state")
+    pub(crate) fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// Waits until nobody else opens a version.
+    pub(crate) fn opening(&self) -> MutexGuard<'_, ()> {
+        // A panic of another opening leaves nothing half done.
+        self.opening.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Notes the complete versions that cannot be opened because a file of a layer is lost or damaged:
+/// they are not here, and may be received again. Their layers stay as long as they do.
+fn note_damaged_layers(layout: &Layout, versions: &mut BTreeMap<Root, Found>, growing: &GrowingLayers) {
+    let mut looked: BTreeMap<LayerName, Result<(), String>> = BTreeMap::new();
+    for (root, found) in versions.iter_mut().filter(|(_, found)| found.claim != Claim::Receiving) {
+        let Ok(record) = &found.record else { continue };
+        let look = |name: &LayerName| {
+            let (directory, size) = (layout.layer(name), record.manifest.size());
+            Layer::open(&directory, name, size)?;
+            match growing.contains_key(name) {
+                true => Ok(()),
+                false => Layer::read_presence(&directory, name, size).map(drop),
+            }
+        };
+        let mut layers = record.layers.iter();
+        let damage = layers.find_map(|name| {
+            let known = looked.entry(name.clone());
+            known.or_insert_with(|| look(name).map_err(|error: LayerError| error.to_string())).clone().err()
+        });
+        if let Some(reason) = damage {
+            tracing::error!(%root, reason, "a version cannot be opened");
+            found.record = Err(reason);
+        }
     }
 }
 

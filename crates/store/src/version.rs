@@ -9,19 +9,20 @@
 //! come, and who has the version open sees them come.
 
 mod fresh;
+mod verified;
 
 use crate::layer::{Layer, LayerError};
 use crate::layout::Layout;
 use crate::page_pack::PackError;
 use crate::presence::{ChunkState, Presence};
 use crate::record::{LayerName, VersionRecord};
+use crate::suspects::Suspects;
 use fresh::Fresh;
 use image::{ImageError, ImageReader, Run, RunKind};
 use model::manifest::{PAGE_CHUNKS, page_of};
-use model::{ByteRange, CHUNK_SIZE, ChunkHash, ChunkIndex, DiskSize, Manifest, Page, PageHash, Root};
+use model::{CHUNK_SIZE, ChunkHash, ChunkIndex, DiskSize, Manifest, Page, PageHash, Root};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -105,6 +106,8 @@ pub struct StoredVersion {
     quarantined: Mutex<BTreeMap<u32, u16>>,
     pages: Mutex<VecDeque<(usize, Arc<Page>)>>,
     fresh: Fresh,
+    /// Where damage is told of that somebody finds while he reads.
+    pub(crate) suspects: Arc<Suspects>,
 }
 
 /// The encodings of [`Place`] in the flat map; a layer is its position + 1. A missing chunk has the
@@ -146,8 +149,8 @@ impl StoredVersion {
         let missing = AtomicU32::new(places.iter().filter(|place| is_missing(**place)).count() as u32);
         let places = places.into_iter().map(AtomicU16::new).collect();
         let quarantined = Mutex::default();
-        let (pages, fresh) = (Mutex::default(), Fresh::default());
-        Ok(Self { root, manifest, layers, places, missing, quarantined, pages, fresh })
+        let (pages, fresh, suspects) = (Mutex::default(), Fresh::default(), Arc::default());
+        Ok(Self { root, manifest, layers, places, missing, quarantined, pages, fresh, suspects })
     }
 
     /// The version's name.
@@ -271,65 +274,6 @@ impl StoredVersion {
         Ok(self.page(number, chunk)?.get(place))
     }
 
-    /// Reads the chunk, whole and zero-padded, into `buffer` (64 KiB) and compares it with the
-    /// manifest.
-    pub fn verify_chunk(&self, chunk: ChunkIndex, buffer: &mut [u8]) -> Result<(), ChunkError> {
-        self.read_chunk(chunk, buffer)?;
-        let expected = self.chunk_hash(chunk)?;
-        match ChunkHash::of(buffer) {
-            found if found == expected => Ok(()),
-            found => {
-                let reason = format!("its bytes hash to {found}, its name is {expected}");
-                Err(ChunkError::Corrupt { chunk: chunk.0, reason })
-            }
-        }
-    }
-
-    fn read_chunk(&self, chunk: ChunkIndex, buffer: &mut [u8]) -> Result<(), ChunkError> {
-        let len = self.size().chunk_len(chunk) as usize;
-        buffer[len..].fill(0);
-        // Before the place is looked at: what is fresh no more is stored.
-        let fresh = self.fresh_if_missing(chunk);
-        match self.place(chunk) {
-            Place::Missing => match fresh {
-                Some(fresh) => buffer[..len].copy_from_slice(&fresh),
-                None => return Err(ChunkError::Missing(chunk.0)),
-            },
-            Place::Quarantined => return Err(quarantined(chunk)),
-            Place::Zero => buffer.fill(0),
-            Place::Layer(layer) => {
-                let file = self.layers[usize::from(layer)].file();
-                let read = file.read_exact_at(&mut buffer[..len], chunk.offset());
-                read.map_err(|source| ChunkError::Io { chunk: chunk.0, source })?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Fills `buffer` from `offset`, inside the disk, without comparing anything with the manifest.
-    pub fn read_unverified(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ChunkError> {
-        let mut rest = buffer;
-        for part in ByteRange::new(offset, rest.len() as u64).by_chunk() {
-            let (piece, after) = rest.split_at_mut(part.len as usize);
-            rest = after;
-            let fresh = self.fresh_if_missing(part.chunk);
-            match self.place(part.chunk) {
-                Place::Missing => match fresh {
-                    Some(fresh) => piece.copy_from_slice(&fresh[part.within as usize..][..piece.len()]),
-                    None => return Err(ChunkError::Missing(part.chunk.0)),
-                },
-                Place::Quarantined => return Err(quarantined(part.chunk)),
-                Place::Zero => piece.fill(0),
-                Place::Layer(layer) => {
-                    let file = self.layers[usize::from(layer)].file();
-                    let read = file.read_exact_at(piece, part.chunk.offset() + u64::from(part.within));
-                    read.map_err(|source| ChunkError::Io { chunk: part.chunk.0, source })?;
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// The manifest page of this name, for a peer; none where the version has no such page.
     pub fn page_named(&self, name: PageHash) -> Result<Option<Page>, ChunkError> {
         let number = self.manifest.pages().iter().position(|page| *page == name);
@@ -391,36 +335,13 @@ impl ImageReader for StoredVersion {
 
     /// Every chunk that is touched is compared with the manifest before a byte of it is given out.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ImageError> {
-        let mut rest = buffer;
-        let mut whole_chunk = Vec::new();
-        for part in ByteRange::new(offset, rest.len() as u64).by_chunk() {
-            let (piece, after) = rest.split_at_mut(part.len as usize);
-            rest = after;
-            let from = part.within as usize;
-            match self.place(part.chunk) {
-                Place::Zero => piece.fill(0),
-                _ if piece.len() == CHUNK_SIZE as usize => {
-                    self.verify_chunk(part.chunk, piece).map_err(chunk_error)?;
-                }
-                _ => {
-                    whole_chunk.resize(CHUNK_SIZE as usize, 0);
-                    self.verify_chunk(part.chunk, &mut whole_chunk).map_err(chunk_error)?;
-                    piece.copy_from_slice(&whole_chunk[from..from + piece.len()]);
-                }
-            }
-        }
-        Ok(())
+        self.read_verified(offset, buffer).map_err(chunk_error)
     }
 }
 
 /// Whether an entry of the flat map says that the chunk is not here.
 fn is_missing(place: u16) -> bool {
     place >= WANTED && place != QUARANTINED
-}
-
-fn quarantined(chunk: ChunkIndex) -> ChunkError {
-    let reason = "it was found damaged and is not read until it is repaired".into();
-    ChunkError::Corrupt { chunk: chunk.0, reason }
 }
 
 fn chunk_error(error: ChunkError) -> ImageError {

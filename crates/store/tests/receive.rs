@@ -59,6 +59,11 @@ fn put(receiving: &Receiving, from: &StoredVersion, chunk: ChunkIndex) -> Result
     receiving.put(chunk, &from.chunk_for_peer(chunk).unwrap(), Urgency::Bulk)
 }
 
+/// The same where a device waits for it.
+fn put_now(receiving: &Receiving, from: &StoredVersion, chunk: ChunkIndex) -> Result<u32, ReceiveError> {
+    receiving.put(chunk, &from.chunk_for_peer(chunk).unwrap(), Urgency::OnDemand)
+}
+
 fn check(path: &Path) -> CheckReport {
     headwater_store::check(path, &Quiet).unwrap()
 }
@@ -110,6 +115,60 @@ fn a_version_comes_chunk_by_chunk_and_is_the_same() {
     );
     let to = Store::open(&path).unwrap();
     assert_eq!((to.roots(), read(&to.version(&root).unwrap())), (vec![root], bytes));
+}
+
+#[test]
+fn a_version_that_has_lost_a_file_is_not_here_and_comes_again() {
+    for file in ["data", "present", "pages"] {
+        let Pair { from, to, _directory } = pair();
+        let (bytes, other) = (disk(&[1, 2, 3, 4]), disk(&[5, 6]));
+        let source = from.version(&import(&from, &bytes)).unwrap();
+        let (root, kept) = (import(&to, &bytes), import(&to, &other));
+        let layer = to.version(&root).unwrap().layers()[0].path().to_owned();
+        let path = to.path().to_owned();
+        drop(to);
+        std::fs::File::options().write(true).open(layer.with_file_name(file)).unwrap().set_len(5).unwrap();
+
+        let to = Store::open(&path).unwrap();
+        assert!(to.version(&root).is_err() && !to.has_whole(&root), "{file}");
+        assert_eq!(to.whole().into_iter().collect::<Vec<_>>(), [kept], "nobody is told that it is here");
+        assert!(to.resume_receive(&root, NO_RESERVE).unwrap().is_none());
+        let receiving = begin(&to, &source, None);
+        for chunk in receiving.wanted().unwrap() {
+            put(&receiving, &source, chunk).unwrap();
+        }
+        assert!(receiving.finish().unwrap());
+        to.claim(&root).unwrap();
+        drop((receiving, to));
+        let to = Store::open(&path).unwrap();
+        assert_eq!(read(&to.version(&root).unwrap()), bytes, "{file}");
+        assert_eq!(read(&to.version(&kept).unwrap()), other, "{file}");
+        assert!(!layer.exists(), "what was left of the damaged one goes");
+    }
+}
+
+#[test]
+fn what_has_come_is_read_before_it_is_durable_and_stored_with_the_next_batch() {
+    let Pair { from, to, _directory } = pair();
+    let bytes = disk(&[1, 2, 2, 3]);
+    let source = from.version(&import(&from, &bytes)).unwrap();
+    let receiving = begin(&to, &source, None);
+    let version = receiving.version();
+    assert_eq!(receiving.wanted().unwrap(), [0, 1, 3].map(ChunkIndex));
+    put(&receiving, &source, ChunkIndex(0)).unwrap();
+    assert_eq!(put_now(&receiving, &source, ChunkIndex(1)).unwrap(), 2);
+    assert_eq!(put_now(&receiving, &source, ChunkIndex(1)).unwrap(), 0, "it is here");
+    for chunk in [0, 1, 2].map(ChunkIndex) {
+        assert_eq!(version.place(chunk), Place::Missing);
+        assert!(version.is_readable(chunk));
+        version.verify_chunk(chunk, &mut vec![0; CHUNK]).unwrap();
+    }
+    assert_eq!(version.possession(), [0], "peers are told only what is durable");
+    assert_eq!(receiving.settle().unwrap(), 3);
+    assert_eq!(version.possession(), [0b0111]);
+    put_now(&receiving, &source, ChunkIndex(3)).unwrap();
+    assert!(receiving.finish().unwrap());
+    assert_eq!(read(version), bytes);
 }
 
 #[test]
@@ -234,7 +293,7 @@ fn after_a_power_loss_what_is_marked_is_there() {
         let pages = pages(&store, &source);
         let receiving = store.begin_receive(source.manifest(), &pages, Some(old_root), NO_RESERVE);
         let mut settled = 0;
-        for number in [0, 3, 4, 5] {
+        for (number, put) in [(0, put as fn(&_, &_, _) -> _), (3, put_now), (4, put_now), (5, put)] {
             let Ok(receiving) = &receiving else { break };
             if put(receiving, &source, ChunkIndex(number)).is_ok() && receiving.settle().is_ok() {
                 settled += 1;
@@ -285,6 +344,10 @@ fn a_disk_that_fails_or_is_full_marks_nothing() {
     assert_eq!(receiving.wanted().unwrap().len(), 3, "what was not synced is wanted again");
     files.set(Faults { room_bytes: Some(100), ..Faults::default() });
     assert!(matches!(put(&receiving, &source, ChunkIndex(1)), Err(ReceiveError::NoSpace { .. })));
+    assert!(!receiving.version().is_readable(ChunkIndex(1)), "what is not taken is not read either");
+    put_now(&receiving, &source, ChunkIndex(2)).unwrap();
+    assert!(matches!(receiving.settle(), Err(ReceiveError::NoSpace { .. })));
+    assert!(!receiving.version().is_readable(ChunkIndex(2)));
     files.set(Faults::default());
     for chunk in receiving.wanted().unwrap() {
         put(&receiving, &source, chunk).unwrap();

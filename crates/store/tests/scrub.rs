@@ -68,6 +68,27 @@ proptest! {
 }
 
 #[test]
+fn what_a_reader_finds_damaged_is_told_and_goes_into_quarantine_without_a_scrub() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    let (rung, bell) = std::sync::mpsc::channel();
+    store.on_suspect(move || rung.send(()).unwrap());
+    let root = base(&store, &numbered(4));
+    let version = store.version(&root).unwrap();
+    flip(&data_files(&store)[0], CHUNK as u64 + 5);
+    assert_eq!(store.examine(&Quiet).unwrap(), Scrubbed::default(), "nobody has read it");
+    let mut bytes = vec![0; 3 * CHUNK];
+    version.read_verified(0, &mut bytes).unwrap_err();
+    version.read_verified(CHUNK as u64 + 100, &mut bytes[..10]).unwrap_err();
+    assert_eq!(bell.try_iter().count(), 1, "it is told once");
+    let found = store.examine(&Quiet).unwrap();
+    assert_eq!((found.bad_chunks, found.bad[0].chunk), (1, ChunkIndex(1)));
+    assert_eq!(version.place(ChunkIndex(1)), Place::Quarantined);
+    assert_eq!(store.examine(&Quiet).unwrap().bad_chunks, 0);
+    version.read_verified(2 * CHUNK as u64, &mut bytes[..CHUNK]).unwrap();
+}
+
+#[test]
 fn a_chunk_is_repaired_from_a_layer_that_has_the_same_bytes() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(directory.path()).unwrap();

@@ -3,7 +3,7 @@
 use super::members::{Member, Members};
 use crate::db::{EndpointHealth, Health, MemberHealth, Revision};
 use futures::future::join_all;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a member may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -16,13 +16,15 @@ pub(super) async fn ask(members: &Members) -> Health {
 }
 
 async fn ask_one(member: &Member) -> (Option<Revision>, EndpointHealth) {
+    let begun = Instant::now();
     let asked = tokio::time::timeout(PATIENCE, status(member)).await;
+    let took = begun.elapsed();
     let (revision, state) = match asked {
         Ok(Ok((revision, health))) => (Some(revision), Ok(health)),
         Ok(Err(error)) => (None, Err(error.to_string())),
         Err(_) => (None, Err("no answer".to_owned())),
     };
-    (revision, EndpointHealth { endpoint: member.endpoint.clone(), state })
+    (revision, EndpointHealth { endpoint: member.endpoint.clone(), took, state })
 }
 
 async fn status(member: &Member) -> Result<(Revision, MemberHealth), etcd_client::Error> {

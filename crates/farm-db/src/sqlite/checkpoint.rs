@@ -14,6 +14,8 @@ use std::thread::JoinHandle;
 
 /// Commits after which the log is copied; by eye about 2 MiB of it.
 const COMMITS: u32 = 50;
+/// How often it is copied at once: what was committed during one copy is little for the next.
+const COPIES: u32 = 4;
 /// Pages of the log (16 MiB) at which a commit may wait for the rest of it.
 const LONG_PAGES: i64 = 4096;
 /// Pages of the log (64 MiB) at which the commit itself copies it.
@@ -68,9 +70,16 @@ fn run(db: &Connection, woken: &Receiver<()>) {
 }
 
 fn copy(db: &Connection) -> rusqlite::Result<()> {
-    let log_pages = |row: &Row<'_>| row.get::<_, i64>(1);
-    let copied = db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], log_pages)?;
-    match copied > LONG_PAGES {
+    let pages = |row: &Row<'_>| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
+    let mut log = 0;
+    for _ in 0..COPIES {
+        let copied;
+        (log, copied) = db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], pages)?;
+        if copied >= log {
+            return Ok(());
+        }
+    }
+    match log > LONG_PAGES {
         true => db.query_row("PRAGMA wal_checkpoint(FULL)", [], |_| Ok(())),
         false => Ok(()),
     }

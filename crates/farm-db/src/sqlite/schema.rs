@@ -21,8 +21,9 @@ const APPLICATION_ID: i64 = 0x4857_4642;
 /// The format of the tables.
 const FORMAT_REVISION: i64 = 1;
 
-/// How long the log is made; it begins anew after about half of it (`checkpoint::COMMITS`).
-const GROWN_BYTES: u64 = 4 << 20;
+/// How long the log is made: as long as it may become before a commit waits for its copying
+/// (`checkpoint::LONG_PAGES`). Where commits come without a pause it begins anew at 4 to 9 MiB.
+const GROWN_BYTES: u64 = 16 << 20;
 
 /// Made where it is missing: files of the first programs do not have it.
 const ANNOUNCED: &str = "

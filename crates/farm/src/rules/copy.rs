@@ -9,6 +9,7 @@ use crate::change::{Change, Refusal, RefusalKind};
 use crate::draft::CompleteCopy;
 use crate::key::Key;
 use crate::record::FormatRevision;
+use crate::rules::reading::is_read;
 use crate::timestamp::Timestamp;
 use crate::view::FarmView;
 use model::{Name, Root};
@@ -82,6 +83,13 @@ pub fn forget(view: &FarmView, root: Root, server: &Name) -> Result<Change, Refu
             RefusalKind::InUse,
             format!("content {} is needed by a version, a draft or discarded changes", root.short()),
             "delete those first; `headwater version list` shows them",
+        ));
+    }
+    if is_read(view, root) {
+        return Err(Refusal::new(
+            RefusalKind::InUse,
+            format!("content {} is read by devices", root.short()),
+            "`headwater session list` shows them; it goes when they have been shut down",
         ));
     }
     let mut change = Change::default();

@@ -1,10 +1,11 @@
 //! Servers that become members of the farm, start, renew their certificates, and leave.
 
+mod starting;
 #[cfg(test)]
 mod tests;
 
 use crate::change::{Change, Refusal, RefusalKind};
-use crate::draft::{Draft, OrphanState};
+use crate::draft::{Draft, Orphan, OrphanState};
 use crate::key::Key;
 use crate::membership::{FarmAuthority, JoinToken, Member};
 use crate::record::FormatRevision;
@@ -14,6 +15,8 @@ use crate::topology::Server;
 use crate::view::{FarmView, Stored};
 use model::{Name, Root};
 
+pub use starting::{OlderFarm, Start, Turn, started, turn};
+
 /// Tokens that wait to be used. By eye: a rack.
 const MAX_TOKENS: usize = 100;
 /// Servers of one farm (DESIGN section 1).
@@ -22,6 +25,8 @@ const MAX_MEMBERS: usize = 32;
 const REMOVE_BATCH: usize = 50;
 /// And of discarded changes.
 const ORPHAN_BATCH: usize = 16;
+/// The digits of what confirms a list of things: too many to be right by chance.
+const DIGEST_LENGTH: usize = 8;
 
 /// A server as it becomes a member.
 #[derive(Clone, Debug)]
@@ -100,42 +105,16 @@ pub fn renewed(view: &FarmView, server: &Name, serial: String) -> Result<Change,
     Ok(rewrite(seen, Member { serials, ..member.clone() }))
 }
 
-/// Notes that a member has started, and where its peers and devices reach it now.
-///
-/// `incarnation` is what its state directory says after this start was counted there. One that is
-/// not above the recorded one was counted by somebody else: the directory was restored from an
-/// older copy, or another machine runs with a copy of it.
-pub fn started(
-    view: &FarmView,
-    server: &Name,
-    incarnation: u64,
-    address: String,
-    boot: String,
-) -> Result<Change, Refusal> {
-    let (seen, member) = member(view, server)?;
-    if incarnation <= member.incarnation {
-        let message = format!(
-            "server {server} starts for the {incarnation}. time by its state directory, and for the {}. by the farm: the directory is an older copy, or a second machine runs with it",
-            member.incarnation + 1
-        );
-        let hint = format!(
-            "stop the other machine if there is one; else remove the server (`headwater server remove {server}`) and join it again with an empty state directory"
-        );
-        return Err(Refusal::new(RefusalKind::Fenced, message, hint));
-    }
-    Ok(rewrite(seen, Member { incarnation, address, boot, ..member.clone() }))
-}
-
 /// Takes a server out of the farm: its peers refuse it from then on, and what it had is not counted
 /// on any more. To be asked again until it answers an empty change.
 ///
-/// Refused where nobody else has some of what it has ([`only_on`]), unless `give_up` is the number of
-/// those things: for a machine that is lost, and its bytes with it.
+/// Refused where nobody else has some of what it has ([`only_on`]), unless `give_up` is the
+/// [`digest`] of those things: for a machine that is lost, and its bytes with it.
 pub fn remove(
     view: &FarmView,
     server: &Name,
     asked: &Name,
-    give_up: Option<usize>,
+    give_up: Option<&str>,
 ) -> Result<Change, Refusal> {
     if server == asked {
         let hint = format!("run it on another server: `headwater --server ADDRESS server remove {server}`");
@@ -177,6 +156,10 @@ pub fn remove(
     if view.admin_tokens.contains_key(server) {
         change.delete(Key::AdminToken(server.clone()));
     }
+    if let Some(seen) = view.readings.get(server) {
+        change.unchanged(Key::Reading(server.clone()), seen);
+        change.delete(Key::Reading(server.clone()));
+    }
     if let Some(seen) = view.servers.get(server) {
         change.unchanged(Key::Server(server.clone()), seen);
         change.delete(Key::Server(server.clone()));
@@ -184,9 +167,37 @@ pub fn remove(
     Ok(change)
 }
 
-/// What would be gone with a server, in words: contents that records need and discarded changes, of
+/// Whether the records know a server: also one whose removal was interrupted, which has no record of
+/// its own any more but others that tell of it.
+pub fn is_known(view: &FarmView, server: &Name) -> bool {
+    view.servers.contains_key(server)
+        || view.readings.contains_key(server)
+        || view.copies.keys().any(|(_, of)| of == server)
+        || view.orphans.values().any(|orphan| orphan.server == *server)
+        || view.stores.values().any(|store| store.paths.contains_key(server))
+}
+
+/// Something that only one server has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Only {
+    /// What it is, in words.
+    pub what: String,
+    /// Its content, or the last checkpoint of it.
+    pub root: Root,
+}
+
+/// What an admin types to give these things up, and no others: eight hexadecimal digits.
+pub fn digest(only: &[Only]) -> String {
+    let mut hasher = blake3::Hasher::new_derive_key("headwater 2026-11 things given up v1");
+    for Only { what, root } in only {
+        hasher.update(format!("{root} {what}\n").as_bytes());
+    }
+    hasher.finalize().to_hex()[..DIGEST_LENGTH].to_owned()
+}
+
+/// What would be gone with a server: contents that records need and discarded changes, of
 /// which no other server is known to have a complete copy.
-pub fn only_on(view: &FarmView, server: &Name) -> Vec<String> {
+pub fn only_on(view: &FarmView, server: &Name) -> Vec<Only> {
     let needed = roots_in_use(view);
     let alone = |root: &Root| {
         let mut servers = view.copies_of(*root).map(|(of, _)| of);
@@ -195,22 +206,27 @@ pub fn only_on(view: &FarmView, server: &Name) -> Vec<String> {
     let contents = needed.into_iter().filter(alone).map(|root| {
         let version = view.versions.values().find(|version| version.root == root);
         let draft = || view.drafts.values().find(|draft| draft.checkpoint == root);
-        match (version, draft()) {
+        let what = match (version, draft()) {
             (Some(version), _) => format!("version {} of vDisk {}", version.number, version.vdisk),
             (None, Some(draft)) => {
                 format!("the checkpoint of version {} of vDisk {}", draft.number, draft.vdisk)
             }
             (None, None) => format!("content {} below discarded changes", root.short()),
-        }
+        };
+        Only { what, root }
     });
     let orphans = view.orphans.values();
     let kept = orphans.filter(|orphan| orphan.server == *server && orphan.state != OrphanState::Lost);
-    contents.chain(kept.map(|orphan| format!("discarded changes {}", orphan.draft))).collect()
+    let orphan = |orphan: &Stored<Orphan>| Only {
+        what: format!("discarded changes {}", orphan.draft),
+        root: orphan.checkpoint,
+    };
+    contents.chain(kept.map(orphan)).collect()
 }
 
-fn confirmed(server: &Name, only: &[String], give_up: Option<usize>) -> Result<(), Refusal> {
-    let things = only.len();
-    if give_up.unwrap_or(0) == things {
+fn confirmed(server: &Name, only: &[Only], give_up: Option<&str>) -> Result<(), Refusal> {
+    let digest = digest(only);
+    if give_up == Some(digest.as_str()) || only.is_empty() && give_up.is_none() {
         return Ok(());
     }
     if only.is_empty() {
@@ -219,10 +235,10 @@ fn confirmed(server: &Name, only: &[String], give_up: Option<usize>) -> Result<(
         return Err(Refusal::new(RefusalKind::Changed, message, hint));
     }
     let kind = if give_up.is_some() { RefusalKind::Changed } else { RefusalKind::InUse };
-    let message = format!("only {server} has {}", super::vdisk::some_of(only.iter()));
+    let message = format!("only {server} has {}", super::vdisk::some_of(only.iter().map(|only| &only.what)));
     let hint = format!(
         "let the others catch up (`headwater replication backlog`), restore or delete discarded changes; only if \
-         the machine is gone for good: `headwater server remove {server} --give-up {things}`"
+         the machine is gone for good: `headwater server remove {server} --give-up {digest}`"
     );
     Err(Refusal::new(kind, message, hint))
 }
@@ -256,8 +272,14 @@ fn admit(view: &FarmView, change: &mut Change, joining: Joining, now: Timestamp)
         let message = format!("the farm has {members} servers, which is the most it can have");
         return Err(Refusal::new(RefusalKind::Limit, message, "remove one: `headwater server remove NAME`"));
     }
-    let member =
-        Some(Member { address, boot: String::new(), serials: vec![serial], incarnation: 0, joined: now });
+    let member = Some(Member {
+        address,
+        boot: String::new(),
+        serials: vec![serial],
+        incarnation: 0,
+        mark: String::new(),
+        joined: now,
+    });
     let key = Key::Server(server.clone());
     let record = match view.servers.get(&server) {
         Some(seen) if seen.member.is_some() => {

@@ -7,12 +7,14 @@ mod orders;
 mod people;
 mod profiles;
 mod properties;
+mod readings;
 mod versions;
 
 use super::boot::{BootDecision, BootRequest, MAX_PENDING, boot_decision};
 use super::collection::{self, CollectionPatch};
 use super::device::{self, AddDevice, DevicePatch};
 use super::draft::{self, Attach, Content, Lease};
+use super::reading::Here;
 use super::setup::{ServerStarts, server_starts};
 use super::vdisk::{self, RegisterVDisk};
 use super::version::{self, CreateVersion};
@@ -27,6 +29,12 @@ use crate::vdisk::{Bootable, Version};
 use crate::view::FarmView;
 use model::{DiskSize, MacAddress, Name, Root, VersionNumber};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// No session on the server that is asked.
+fn nobody() -> Here<'static> {
+    static HERE: std::sync::LazyLock<Name> = std::sync::LazyLock::new(|| name("hw1"));
+    Here { server: &HERE, sessions: &[] }
+}
 
 /// Records as a database holds them, and the view of them.
 #[derive(Clone, Default)]
@@ -380,7 +388,7 @@ fn a_vdisk_in_use_is_not_deleted_and_its_users_are_named() {
     let mut memory = Memory::new();
     memory.import("office", 1);
     memory.set(boots_vdisk("office"));
-    let refused = vdisk::delete(&memory.view, &name("office"), &[]).unwrap_err();
+    let refused = vdisk::delete(&memory.view, &name("office"), nobody()).unwrap_err();
     assert!(refused.message.contains("collections boot or pin it: default"), "{refused}");
     memory.set(CollectionPatch { vdisks: Some(vec![]), ..CollectionPatch::default() });
     memory.must(device::add(
@@ -388,15 +396,16 @@ fn a_vdisk_in_use_is_not_deleted_and_its_users_are_named() {
         AddDevice { vdisks: vec![name("office")], ..add(mac(1), Some("kiosk")) },
         at(2),
     ));
-    let refused = vdisk::delete(&memory.view, &name("office"), &[]).unwrap_err();
+    let refused = vdisk::delete(&memory.view, &name("office"), nobody()).unwrap_err();
     assert!(refused.message.contains("devices boot or pin it: kiosk"), "{refused}");
     memory.must(device::remove(&memory.view, &name("kiosk")));
     let sessions: Vec<String> = (0..7).map(|n| format!("session-{n}")).collect();
-    let refused = vdisk::delete(&memory.view, &name("office"), &sessions).unwrap_err();
+    let refused =
+        vdisk::delete(&memory.view, &name("office"), Here { sessions: &sessions, ..nobody() }).unwrap_err();
     assert!(refused.message.contains("session-4 and 2 more"), "{refused}");
-    memory.must(vdisk::delete(&memory.view, &name("office"), &[]));
+    memory.must(vdisk::delete(&memory.view, &name("office"), nobody()));
     assert!(memory.view.versions.is_empty() && memory.view.vdisks.is_empty());
-    assert_eq!(kind(vdisk::delete(&memory.view, &name("office"), &[])), RefusalKind::NotFound);
+    assert_eq!(kind(vdisk::delete(&memory.view, &name("office"), nobody())), RefusalKind::NotFound);
 }
 
 #[test]
@@ -404,7 +413,7 @@ fn assigning_and_deleting_at_once_never_leaves_a_dangling_name() {
     let mut before = Memory::new();
     before.import("office", 1);
     let assign = collection::update(&before.view, &name("default"), boots_vdisk("office")).unwrap();
-    let delete = vdisk::delete(&before.view, &name("office"), &[]).unwrap();
+    let delete = vdisk::delete(&before.view, &name("office"), nobody()).unwrap();
     for (first, second) in [(assign.clone(), delete.clone()), (delete, assign)] {
         let mut memory = before.clone();
         assert!(memory.commit(first));
@@ -442,9 +451,9 @@ fn deleted_content_is_doomed_unless_another_vdisk_has_it() {
     let mut memory = Memory::new();
     memory.import("one", 7);
     memory.import("two", 7);
-    memory.must(vdisk::delete(&memory.view, &name("one"), &[]));
+    memory.must(vdisk::delete(&memory.view, &name("one"), nobody()));
     assert!(memory.view.doomed.is_empty());
-    memory.must(vdisk::delete(&memory.view, &name("two"), &[]));
+    memory.must(vdisk::delete(&memory.view, &name("two"), nobody()));
     let root = Root::from_bytes([7; 32]);
     assert!(memory.view.doomed.contains_key(&root) && !memory.view.names(root));
     memory.must(Ok(vdisk::swept(&memory.view, &[root])));
@@ -536,7 +545,7 @@ fn the_golden_records_are_read_and_written_to_the_byte() {
     let lease = memory.attach_on("hw1", 2, Some("m-07")).unwrap();
     memory.must(draft::mark_dirty(&memory.view, &lease, at(4)));
     memory.import("old", 0xcd);
-    memory.must(vdisk::delete(&memory.view, &name("old"), &[]));
+    memory.must(vdisk::delete(&memory.view, &name("old"), nobody()));
     assert!(memory.commit(super::identity::make_secret(&memory.view, &"5e".repeat(32), at(5))));
     let written = stored_lines(&memory);
     assert_eq!(written, golden, "what is written now:\n{written}");

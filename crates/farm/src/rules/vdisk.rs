@@ -1,6 +1,7 @@
 //! Registering and deleting vDisks.
 
 use super::copy::hold;
+use super::reading::{Here, readers};
 use super::version::write_vdisk;
 use crate::change::{Change, Refusal, RefusalKind, Write};
 use crate::event::{EventKind, NewEvent};
@@ -158,11 +159,13 @@ pub fn set_checkpoints(view: &FarmView, name: &Name, checkpoints: Checkpoints) -
     Ok(change)
 }
 
-/// Deletes a vDisk and all its versions. `sessions` names the open sessions that read it.
-pub fn delete(view: &FarmView, name: &Name, sessions: &[String]) -> Result<Change, Refusal> {
+/// Deletes a vDisk and all its versions. Refused while sessions of any server read one; `here` names
+/// those of the server that is asked.
+pub fn delete(view: &FarmView, name: &Name, here: Here<'_>) -> Result<Change, Refusal> {
     let vdisk = view.vdisks.get(name).ok_or_else(|| Refusal::not_found("vDisk", name, "vdisk list"))?;
-    if !sessions.is_empty() {
-        let users = some_of(sessions.iter());
+    let readers = readers(view, here, name, None);
+    if !readers.is_empty() {
+        let users = some_of(readers.iter());
         return Err(in_use(
             name,
             format!("open sessions read it: {users}"),

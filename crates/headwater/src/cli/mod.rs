@@ -152,6 +152,8 @@ fn run(global: Global, command: Command) -> anyhow::Result<()> {
         Command::Replication(replication) => block_on(replication.run(&context()?)),
         Command::Session(session) => block_on(session.run(&context()?)),
         Command::Farm(commands::farm::Farm::Join(join)) => block_on(join.run(state_dir, output)),
+        Command::Farm(commands::farm::Farm::Restore(restore)) => block_on(restore.run(state_dir, output)),
+        Command::Farm(commands::farm::Farm::Migrate(migrate)) => block_on(migrate.run(state_dir, output)),
         Command::Farm(farm) => block_on(farm.run(&context()?)),
         Command::Server(server) => block_on(server.run(&context()?)),
         Command::Store(commands::store::Store::Check(check)) => check.run(output),

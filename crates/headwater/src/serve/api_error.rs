@@ -63,6 +63,7 @@ impl From<FarmError> for ApiError {
     fn from(error: FarmError) -> Self {
         match error {
             FarmError::Refused(refusal) => refusal.into(),
+            FarmError::Restored => Self::from_text(StatusCode::CONFLICT, &error.to_string()),
             FarmError::Database(_) | FarmError::Busy | FarmError::Behind => {
                 tracing::error!(%error, "a change of the farm failed");
                 Self::from_text(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())

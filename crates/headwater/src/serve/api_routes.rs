@@ -4,8 +4,8 @@ use super::api_error::ApiError;
 use super::routes::Routes;
 use super::state::Shared;
 use super::{
-    access, audit, collections, devices, events, hook_routes, membership, metrics, openapi, pending,
-    replication, session_routes, store_care, vdisks, versions, views,
+    access, audit, collections, devices, events, farm_backup, farm_status, hook_routes, membership, metrics,
+    openapi, pending, replication, session_routes, store_care, vdisks, versions, views,
 };
 use api::{Endpoint, JobView, Least, Method, ServerView, StatusView, StoreView, paths};
 use axum::Json;
@@ -48,6 +48,8 @@ pub(super) fn routes() -> Routes {
         store_care::routes,
         replication::routes,
         membership::routes,
+        farm_status::routes,
+        farm_backup::routes,
     ]
     .into_iter()
     .fold(routes, |routes, add| add(routes))

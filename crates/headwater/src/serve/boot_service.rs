@@ -10,6 +10,7 @@ use super::drafts::{DraftError, Drafts};
 use super::farm::FarmHandle;
 use super::profiles::Profiles;
 use super::reached::Reached;
+use super::reading::Reading;
 use super::replication::Replication;
 use super::sessions::{Holder, OpenError, SessionInfo, SessionMode, SessionSpec, Sessions, Token};
 use boot::ipxe::{
@@ -51,6 +52,7 @@ pub(crate) struct BootService {
     pub(crate) drafts: Arc<Drafts>,
     pub(crate) profiles: Arc<Profiles>,
     pub(crate) replication: Arc<Replication>,
+    pub(crate) reading: Arc<Reading>,
     /// One attachment at a time: a plan may be asked for twice.
     pub(crate) attaching: tokio::sync::Mutex<()>,
 }
@@ -178,13 +180,18 @@ impl BootService {
         Ok(device_script(&boot, &bootable, args, &token, reached).render())
     }
 
-    /// Opens a session on a thread that may wait: it is written down.
+    /// Opens a session, of which the farm knows before; on a thread that may wait: it is written down.
     pub(crate) async fn open(
         &self,
         spec: SessionSpec,
         steps: Vec<Step>,
         now: SystemTime,
     ) -> Result<Token, OpenError> {
+        // A draft says itself what it needs.
+        let _begun = match spec.mode {
+            SessionMode::Draft { epoch: Some(_) } => None,
+            _ => Some(self.reading.begin(&spec).await?),
+        };
         let sessions = Arc::clone(&self.sessions);
         let opened = tokio::task::spawn_blocking(move || sessions.open(spec, steps, now));
         opened.await.expect("opening does not panic")

@@ -1,45 +1,58 @@
 //! The farm's database as the configuration says, and telling people when it is away.
 
+use super::database_files;
 use super::farm::FarmHandle;
+use super::membership;
 use super::shutdown::Shutdown;
 use crate::config::{Config, Database};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use farm::{EventKind, NewEvent};
-use farm_db::{Etcd, FarmDb, Remembered, Sqlite};
-use std::path::{Path, PathBuf};
+use farm_db::{Away, Etcd, FarmDb, Remembered, Sqlite, transfer};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::watch;
 
-/// The embedded database's file in the state directory.
-const EMBEDDED_FILE: &str = "farm.db";
-/// The file in the state directory with what was last known of a database on etcd.
-const REMEMBERED_FILE: &str = "farm.records";
-
 /// A database to serve on.
 pub(super) struct Opened {
     pub(super) db: Arc<dyn FarmDb>,
-    /// Whether it is away; none where it cannot be.
-    pub(super) away: Option<watch::Receiver<bool>>,
-}
-
-/// Where the embedded database is.
-fn embedded_file(state_dir: &Path) -> PathBuf {
-    state_dir.join(EMBEDDED_FILE)
+    /// Since when it is away; none where it cannot be.
+    pub(super) away: Option<watch::Receiver<Away>>,
 }
 
 /// Opens the database. One that is away is open if this server remembers its records.
+///
+/// Errors: beside the engine's, a database whose records were moved elsewhere, or are on their way
+/// into it.
 pub(super) async fn open(config: &Config) -> Result<Opened> {
+    let opened = open_any(config).await?;
+    if transfer::is_under_way(&*opened.db).await? {
+        bail!(
+            "records are on their way into the farm database, and not all are there\n\
+             hint: run the `headwater farm restore` or `headwater farm migrate` again that was interrupted"
+        );
+    }
+    Ok(opened)
+}
+
+async fn open_any(config: &Config) -> Result<Opened> {
     let state_dir = &config.server.state_dir;
     match config.farm.database {
         Database::Embedded => {
-            let file = embedded_file(state_dir);
+            database_files::check_not_migrated(state_dir)?;
+            let file = database_files::embedded(state_dir);
             let db = tokio::task::spawn_blocking(move || Sqlite::open(&file)).await??;
             Ok(Opened { db: Arc::new(db), away: None })
         }
         Database::Etcd => {
             let etcd = Etcd::connect(&config.farm.etcd_options()?).await?;
-            let db = Remembered::start(Arc::new(etcd), &state_dir.join(REMEMBERED_FILE)).await?;
+            let remembered = database_files::remembered(state_dir);
+            if membership::accepts_older(state_dir) {
+                database_files::forget(&remembered)?;
+            }
+            let db = Remembered::start(Arc::new(etcd), &remembered).await?;
+            if let Some(why) = db.older() {
+                bail!("{why}");
+            }
             let away = Some(db.away());
             Ok(Opened { db: Arc::new(db), away })
         }
@@ -47,15 +60,15 @@ pub(super) async fn open(config: &Config) -> Result<Opened> {
 }
 
 /// Says when the database goes and when it is back.
-pub(super) async fn tell(mut away: watch::Receiver<bool>, farm: Arc<FarmHandle>, shutdown: Shutdown) {
+pub(super) async fn tell(mut away: watch::Receiver<Away>, farm: Arc<FarmHandle>, shutdown: Shutdown) {
     let told = async {
-        while away.wait_for(|away| *away).await.is_ok() {
+        while away.wait_for(Option::is_some).await.is_ok() {
             let since = Instant::now();
             tracing::warn!(
                 "the farm database cannot be reached: sessions and boots go on, changes are refused\n\
                  hint: look at the etcd members (`etcdctl endpoint health`)"
             );
-            if away.wait_for(|away| !away).await.is_err() {
+            if away.wait_for(Option::is_none).await.is_err() {
                 return;
             }
             let seconds = since.elapsed().as_secs();

@@ -74,6 +74,13 @@ impl Disks {
                 self.source.open(root).map_err(absent)?;
                 self.version_here(store, root)
             }
+            // It is received again, where somebody has it.
+            Err(DiskError::Version { source: VersionError::Corrupt { root: damaged, reason }, .. }) => {
+                let source = VersionError::Corrupt { root: damaged, reason };
+                let unreadable = DiskError::Version { store: store.clone(), root: root.short(), source };
+                self.source.open(root).map_err(|_| unreadable)?;
+                self.version_here(store, root)
+            }
             found => found,
         }
     }

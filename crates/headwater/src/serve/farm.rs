@@ -5,6 +5,7 @@
 //! goes on. If something else got in between, the rule is asked again.
 
 mod event_limit;
+mod fenced;
 mod follow;
 mod notes;
 mod spool;
@@ -17,9 +18,10 @@ use event_limit::EventLimit;
 use farm::rules::copy;
 use farm::{
     Actor, AuditId, AuditRecord, AuditResult, BootDecision, BootRequest, Change, EventId, EventKind, Expect,
-    FarmView, NewEvent, Precondition, Refusal, Timestamp, Write,
+    FarmView, FormatRevision, Key, Live, NewEvent, Precondition, Record, Refusal, Timestamp, Write,
 };
-use farm_db::{Compare, DbError, FarmDb, Op, TxnOutcome};
+use farm_db::{Announcement, Compare, DbError, FarmDb, Health, Op, Snapshot, TxnOutcome};
+use fenced::Fenced;
 use model::{MacAddress, Name};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,6 +42,7 @@ pub(crate) use spool::Spool;
 /// The farm's records, for all of this server.
 pub(crate) struct FarmHandle {
     db: Arc<dyn FarmDb>,
+    fence: Arc<Fenced>,
     server: Name,
     view: RwLock<Arc<FarmView>>,
     applied: watch::Sender<u64>,
@@ -63,6 +66,12 @@ pub(crate) enum FarmError {
     /// Others were always faster.
     #[error("the farm is changed by others all the time\nhint: try again")]
     Busy,
+    /// The records were turned back, and nobody has looked yet.
+    #[error(
+        "the farm's records were restored from a backup: nothing is deleted because no record names it\n\
+         hint: see whether anything is missing (docs/operations/farms.md), then `headwater farm accept`"
+    )]
+    Restored,
     /// The snapshot does not follow.
     #[error("the change was made, but this server does not hear of it\nhint: look into its log")]
     Behind,
@@ -90,10 +99,13 @@ impl FarmHandle {
         spool: Spool,
         shutdown: Shutdown,
     ) -> anyhow::Result<Arc<Self>> {
+        let fence = Arc::new(Fenced::new(db));
+        let db: Arc<dyn FarmDb> = fence.clone();
         let view = follow::load(db.as_ref()).await?;
         let (notes, queue) = mpsc::channel(NOTE_QUEUE);
         let handle = Arc::new(Self {
             db,
+            fence,
             server,
             applied: watch::Sender::new(view.revision),
             view: RwLock::new(Arc::new(view)),
@@ -111,9 +123,28 @@ impl FarmHandle {
         Ok(handle)
     }
 
+    /// Every record as of one revision, those that no rule decides on among them; without the audit
+    /// where the database goes away meanwhile and they are remembered.
+    pub(crate) async fn records(&self) -> Result<Snapshot, FarmError> {
+        self.catch_up().await?;
+        Ok(self.db.range("").await?)
+    }
+
+    /// How the database is, asked just now; takes a few seconds at most.
+    pub(crate) async fn health(&self) -> Health {
+        self.db.health().await
+    }
+
     /// This server's name.
     pub(crate) fn server(&self) -> &Name {
         &self.server
+    }
+
+    /// Changes nothing any more, and says why to whoever asks: sessions go on.
+    pub(crate) fn fence(&self, why: &str) {
+        if self.fence.fence(why) {
+            tracing::error!("{why}");
+        }
     }
 
     /// The present snapshot.
@@ -140,6 +171,16 @@ impl FarmHandle {
         Err(FarmError::Busy)
     }
 
+    /// Asked by whoever deletes what no record names: without the database the snapshot may be old,
+    /// and records that were turned back do not name what was made since.
+    pub(crate) async fn may_delete(&self) -> Result<(), FarmError> {
+        self.catch_up().await?;
+        match self.view().restored {
+            Some(_) => Err(FarmError::Restored),
+            None => Ok(()),
+        }
+    }
+
     /// Waits until the snapshot has everything that was committed before this call, and makes void
     /// what this server has sent before and knows no outcome of ([`copy::fence`]).
     ///
@@ -154,6 +195,17 @@ impl FarmHandle {
             }
         }
         Err(FarmError::Busy)
+    }
+
+    /// Says that this server is alive, as long as the answer is held.
+    pub(crate) async fn announce_server(&self, ttl: Duration) -> Result<Announcement, DbError> {
+        let (key, alive) = (Key::Live(self.server.clone()), Live { revision: FormatRevision });
+        self.db.announce(&key.to_string(), alive.encode(), ttl).await
+    }
+
+    /// Whether a server is alive, by the database and not by what this server has seen of it.
+    pub(crate) async fn is_live(&self, server: &Name) -> Result<bool, DbError> {
+        Ok(self.db.get(&Key::Live(server.clone()).to_string()).await?.is_some())
     }
 
     /// Waits until the snapshot is of this revision or a later one.

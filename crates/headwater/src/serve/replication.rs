@@ -22,33 +22,49 @@ use super::shutdown::Shutdown;
 use super::stores::Stores;
 use anyhow::{Context, Result};
 use disk::{ChunkSource, FetchError};
+use farm::{EventKind, NewEvent};
 use mesh::{PeerHandler, Peers, PullObserver, PullOptions, Puller};
 use model::{ChunkIndex, Name, Root};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 pub(super) use image::FetchedImage;
-pub(super) use routes::routes;
+pub(super) use routes::{routes, standing};
+
+/// How long after a record could not be written it is tried again: promotions wait for it.
+const REPORT_AGAIN: Duration = Duration::from_secs(2);
 
 /// The pulling, and who is connected.
 pub(crate) struct Replication {
     puller: Arc<Puller>,
     peers: Mutex<Option<Arc<dyn Peers>>>,
-    completed: Mutex<Option<UnboundedReceiver<Root>>>,
+    heard: Mutex<Option<UnboundedReceiver<Heard>>>,
 }
 
-/// Tells the task that writes records; at most one message for each version that came.
-struct Observer(UnboundedSender<Root>);
+/// What the pulling tells the task that writes records.
+enum Heard {
+    /// All of a version has come.
+    Completed(Root),
+    /// A server sent other bytes, and why they are others.
+    WrongBytes { peer: Name, root: Root, reason: String },
+}
+
+/// Tells the task that writes records; at most one message for each version that came, and for each
+/// peer that lies about one.
+struct Observer(UnboundedSender<Heard>);
 
 impl PullObserver for Observer {
     fn completed(&self, root: Root) {
         tracing::info!(root = %root.short(), "all of a version has come from other servers");
         // Where nobody listens the server stops; the next start finds the version.
-        let _ = self.0.send(root);
+        let _ = self.0.send(Heard::Completed(root));
     }
 
     fn bad_peer(&self, peer: &Name, root: Root, reason: &str) {
         tracing::error!(%peer, root = %root.short(), reason, "a server sends what is not what it should be; it is not asked for this version again");
+        let (peer, reason) = (peer.clone(), reason.to_owned());
+        let _ = self.0.send(Heard::WrongBytes { peer, root, reason });
     }
 
     fn failing(&self, peer: &Name, root: Root, times: u32) {
@@ -63,12 +79,12 @@ impl PullObserver for Observer {
 impl Replication {
     /// Begins; nothing comes before records ask for it and peers are connected.
     pub(crate) fn start(server: &Name, stores: &Stores) -> Result<Arc<Self>> {
-        let (sender, completed) = unbounded_channel();
+        let (sender, heard) = unbounded_channel();
         let shares = stores.all().map(|share| Arc::clone(&share.store)).collect();
         let observer = Arc::new(Observer(sender));
         let puller = Puller::start(server.clone(), shares, PullOptions::default(), observer);
         let puller = Arc::new(puller.context("the threads of the mesh cannot be started")?);
-        Ok(Arc::new(Self { puller, peers: Mutex::default(), completed: Mutex::new(Some(completed)) }))
+        Ok(Arc::new(Self { puller, peers: Mutex::default(), heard: Mutex::new(Some(heard)) }))
     }
 
     /// What hears and answers the other servers.
@@ -82,10 +98,14 @@ impl Replication {
         self.puller.connect(peers);
     }
 
+    /// How the other servers are reached; none in a farm of one.
+    pub(crate) fn peers(&self) -> Option<Arc<dyn Peers>> {
+        self.peers.lock().expect("no holder of this lock panics").clone()
+    }
+
     /// The other servers that are connected.
     pub(crate) fn connected(&self) -> Vec<Name> {
-        let peers = self.peers.lock().expect("no holder of this lock panics").clone();
-        peers.map(|peers| peers.connected()).unwrap_or_default()
+        self.peers().map(|peers| peers.connected()).unwrap_or_default()
     }
 
     /// Fetches what is damaged in a store from the other servers. Blocking.
@@ -114,11 +134,11 @@ pub(super) async fn run(
     farm: Arc<FarmHandle>,
     shutdown: Shutdown,
 ) {
-    let taken = replication.completed.lock().expect("no holder of this lock panics").take();
-    let completed = taken.expect("it is run once");
+    let taken = replication.heard.lock().expect("no holder of this lock panics").take();
+    let heard = taken.expect("it is run once");
     tokio::select! {
         () = want(&replication, &stores, &farm) => (),
-        () = claim_all(&stores, &farm, completed) => (),
+        () = write_down(&stores, &farm, heard) => (),
         () = let_go(&stores, &farm) => (),
         () = stall::run(&replication, &farm) => (),
         () = shutdown.wait() => (),
@@ -151,9 +171,31 @@ async fn want(replication: &Arc<Replication>, stores: &Stores, farm: &Arc<FarmHa
     }
 }
 
-async fn claim_all(stores: &Stores, farm: &FarmHandle, mut completed: UnboundedReceiver<Root>) {
-    while let Some(root) = completed.recv().await {
-        claim(stores, farm, root).await;
+async fn write_down(stores: &Stores, farm: &FarmHandle, mut heard: UnboundedReceiver<Heard>) {
+    let mut owed = false;
+    loop {
+        let next = tokio::select! {
+            next = heard.recv() => match next {
+                Some(next) => Some(next),
+                None => return,
+            },
+            () = tokio::time::sleep(REPORT_AGAIN), if owed => None,
+        };
+        match next {
+            Some(Heard::Completed(root)) => {
+                claim(stores, farm, root);
+                owed = !report(stores, farm, owed).await;
+            }
+            None => owed = !report(stores, farm, owed).await,
+            Some(Heard::WrongBytes { peer, root, reason }) => {
+                let root = root.short();
+                let message = format!(
+                    "server {peer} sends wrong bytes of root {root} ({reason}): none of them is kept, and \
+                     it is not asked for this root again; look at its memory and disks"
+                );
+                farm.event(NewEvent::new(EventKind::PeerWrongBytes, format!("{peer}/{root}"), message));
+            }
+        }
     }
 }
 
@@ -165,7 +207,7 @@ async fn let_go(stores: &Stores, farm: &Arc<FarmHandle>) {
         changes.mark_unchanged();
         let (shares, view, server) = (stores.clone(), farm.view(), farm.server().clone());
         let gone = tokio::task::spawn_blocking(move || {
-            wanted::let_go(&shares, &wanted::wanted(&view, &shares, &server));
+            wanted::let_go(&view, &shares, &wanted::wanted(&view, &shares, &server));
         });
         gone.await.expect("deleting answers with an error");
         former.let_go(stores, farm).await;
@@ -175,8 +217,8 @@ async fn let_go(stores: &Stores, farm: &Arc<FarmHandle>) {
     }
 }
 
-/// A version that came is one like any other: claimed, and reported as a copy.
-async fn claim(stores: &Stores, farm: &FarmHandle, root: Root) {
+/// A version that came is one like any other.
+fn claim(stores: &Stores, farm: &FarmHandle, root: Root) {
     for share in stores.all().filter(|share| share.store.unclaimed().contains(&root)) {
         if !farm.view().names(root) {
             continue;
@@ -185,8 +227,21 @@ async fn claim(stores: &Stores, farm: &FarmHandle, root: Root) {
             tracing::error!(root = %root.short(), %error, "a version that came cannot be claimed");
         }
     }
-    if let Err(error) = stores.report_copies(farm).await {
-        tracing::warn!(root = %root.short(), %error, "that a version is complete here is written down at the next start");
+}
+
+/// Has the records say what is complete here; false where that must be tried again. Only the first
+/// failure in a row is worth a line.
+async fn report(stores: &Stores, farm: &FarmHandle, is_again: bool) -> bool {
+    match stores.report_copies(farm).await {
+        Ok(()) => true,
+        Err(error) if is_again => {
+            tracing::debug!(%error, "what is complete here is not written down yet");
+            false
+        }
+        Err(error) => {
+            tracing::warn!(%error, "what is complete here cannot be written down now; it is tried again");
+            false
+        }
     }
 }
 

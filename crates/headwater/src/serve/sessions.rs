@@ -14,11 +14,12 @@ mod plan;
 mod token;
 
 use super::boot_steps::Step;
+use super::farm::FarmError;
 use disk::BlockIo;
 use model::{DiskSize, MacAddress, Name, Root, VersionNumber};
 use protocol::plan::{BootStage, DeviceReport, WriteCachePlan};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
@@ -141,6 +142,9 @@ pub(crate) enum OpenError {
     /// It could not be made to outlive the server.
     #[error("the session's record cannot be written: {0}\nhint: look at the state directory's disk")]
     Record(#[from] std::io::Error),
+    /// The farm was not told what it reads.
+    #[error("the farm could not be told what the session reads: {0}")]
+    Untold(#[from] FarmError),
 }
 
 /// A session that has ended.
@@ -337,6 +341,17 @@ impl Sessions {
         let mut all: Vec<_> = table.values().map(|session| session.info.clone()).collect();
         all.sort_by_key(|info| info.opened);
         all
+    }
+
+    /// What the sessions read, the store that it is in, and how many of them do. Those that write to
+    /// a draft are not among them: the draft itself says what it needs.
+    pub(crate) fn reads(&self) -> BTreeMap<(Name, VersionNumber, Root), (Name, u32)> {
+        let mut reads = BTreeMap::new();
+        for Session { info, .. } in self.lock().values().filter(|session| !session.holds_draft()) {
+            let bound = (info.vdisk.clone(), info.version, info.root);
+            reads.entry(bound).or_insert_with(|| (info.store.clone(), 0)).1 += 1;
+        }
+        reads
     }
 
     /// The session of an id, by its hash.

@@ -8,11 +8,13 @@ use super::disks::Disks;
 use super::drafts::Drafts;
 use super::exports::Exports;
 use super::farm::{FarmError, FarmHandle, Kept, Spool};
+use super::farm_status::Seen;
 use super::hooks::{self, Hooks};
 use super::identity;
 use super::jobs::Jobs;
 use super::metrics::Metrics;
 use super::profiles::Profiles;
+use super::reading::{self, Reading};
 use super::replication::Replication;
 use super::services::{Behind, Services, read_loaders};
 use super::sessions::{Ledger, Sessions};
@@ -26,6 +28,7 @@ use boot::ipxe::KernelArg;
 use disk::MappedCache;
 use farm::rules::setup::{ServerStarts, server_starts};
 use farm::{EventKind, NewEvent};
+use farm_db::Away;
 use model::Name;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
@@ -33,7 +36,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 /// The file in the state directory with the admin's token.
 pub(crate) const TOKEN_FILE: &str = "admin.token";
@@ -64,6 +67,10 @@ pub(crate) struct AppState {
     pub(crate) access: Access,
     pub(super) metrics: Metrics,
     pub(crate) care: Care,
+    /// Since when the database is away; none where it cannot be.
+    pub(super) away: Option<watch::Receiver<Away>>,
+    /// When other servers were last connected.
+    pub(crate) seen: Arc<Seen>,
     pub(crate) shutdown: Shutdown,
     pub(crate) started: Instant,
 }
@@ -94,13 +101,15 @@ pub(super) async fn start(config: Config, listeners: Listeners, shutdown: Shutdo
     let replication = Replication::start(&config.server.name, &stores)?;
     let boot = boot_service(&config, &stores, &listeners, drafts, &replication)?;
     boot.restore_sessions().await;
+    boot.reading.look();
     match entered {
         true => settle_stores(&stores, &farm).await?,
         false => drop(tokio::spawn(enter_later(config.clone(), Arc::clone(&boot), stores.clone()))),
     }
-    if let Some(away) = away {
+    if let Some(away) = away.clone() {
         tokio::spawn(database::tell(away, Arc::clone(&farm), shutdown.clone()));
     }
+    tokio::spawn(reading::run(Arc::clone(&boot.reading), shutdown.clone()));
     tokio::spawn(gates::run(Arc::clone(&farm), server.clone(), shutdown.clone()));
     tokio::spawn(upkeep::run(Arc::clone(&boot), config.draft.clone(), shutdown.clone()));
     let behind = Behind {
@@ -122,6 +131,8 @@ pub(super) async fn start(config: Config, listeners: Listeners, shutdown: Shutdo
         access: Access::new(&config.access),
         metrics: Metrics::default(),
         care: Care::new(&config),
+        away,
+        seen: Arc::default(),
         shutdown,
         started: Instant::now(),
         config,
@@ -157,13 +168,15 @@ fn boot_service(
     let dir = config.server.state_dir.join(SESSIONS_DIR);
     let sessions = Ledger::open(dir.clone()).with_context(|| format!("{} cannot be made", dir.display()))?;
     let cache = MappedCache::new(config.nbd.mapped_cache_bytes.0);
+    let (farm, sessions) = (Arc::clone(drafts.farm()), Arc::new(Sessions::kept_in(sessions)));
     Ok(Arc::new(BootService {
-        farm: Arc::clone(drafts.farm()),
+        reading: Reading::new(Arc::clone(&farm), Arc::clone(&sessions), stores.clone()),
+        farm,
         drafts: Arc::new(drafts),
         profiles: Arc::new(Profiles::new(config.boot.profile_limits())),
         attaching: tokio::sync::Mutex::default(),
         settings,
-        sessions: Arc::new(Sessions::kept_in(sessions)),
+        sessions,
         disks: Arc::new(Disks::new(stores.by_name(), cache, replication.source())),
         files: Arc::new(BootFileCache::new(config.server.state_dir.join("boot"), config.agent_path())),
         steps: Arc::new(BootSteps::default()),
@@ -185,7 +198,7 @@ async fn open_stores(config: &Config) -> Result<Stores> {
 /// Writes down that this server is there; false where the database is away.
 async fn enter_farm(farm: &FarmHandle, config: &Config) -> Result<bool> {
     let entered = async {
-        membership::check(farm, config)?;
+        membership::check(farm, config).await?;
         write_setup(farm, config).await?;
         identity::make_farm_secret(farm).await?;
         anyhow::Ok(())

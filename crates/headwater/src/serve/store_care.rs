@@ -1,10 +1,10 @@
 //! Looking after this server's stores: prune, scrub, and an eye on the space.
 //!
 //! One task goes round: it prunes once a day (and when something came or went, see
-//! [`Care::look_soon`]), scrubs each store once in `store.scrub_days`, and tells when space runs
-//! low and when it is ample again. Admins may ask for each at any time (`routes.rs`).
+//! [`Care::look_soon`]), scrubs each store once in `store.scrub_days`, has damage repaired that a
+//! reader came upon, and tells when space runs low and when it is ample again. Admins may ask for each at any time (`routes.rs`).
 //!
-//! What it does not do: know how (crate `store`) or what must stay (`farm::roots_in_use`).
+//! What it does not do: know how (crate `store`) or what must stay (`farm::roots_kept`).
 
 mod adopt;
 mod prune;
@@ -35,6 +35,7 @@ const PRUNE_EVERY: Duration = Duration::from_secs(24 * 3600);
 pub(crate) struct Care {
     scrubs: BTreeMap<Name, Arc<scrub::Scrub>>,
     wake: Notify,
+    damage: Arc<Notify>,
 }
 
 impl Care {
@@ -43,7 +44,7 @@ impl Care {
         let of = |store: &crate::config::StoreConfig| {
             (store.name.clone(), Arc::new(scrub::Scrub::new(store, &config.server.state_dir)))
         };
-        Self { scrubs: config.stores.iter().map(of).collect(), wake: Notify::new() }
+        Self { scrubs: config.stores.iter().map(of).collect(), wake: Notify::new(), damage: Arc::default() }
     }
 
     /// Something came or went: what is not used is given back, and the room is looked at, soon.
@@ -56,6 +57,10 @@ impl Care {
 pub(super) async fn run(state: Shared) {
     let (mut pruned, mut space) = (None::<Instant>, space::Watch::default());
     let mut asked = false;
+    for share in state.stores.all() {
+        let damage = Arc::clone(&state.care.damage);
+        share.store.on_suspect(move || damage.notify_one());
+    }
     loop {
         if asked || pruned.is_none_or(|at| at.elapsed() >= PRUNE_EVERY) {
             prune_all(&state).await;
@@ -63,12 +68,15 @@ pub(super) async fn run(state: Shared) {
         }
         for share in state.stores.all() {
             scrub::start_if_due(&state, share);
+            repair::what_readers_found(&state, share).await;
             repair::from_peers(&state, share).await;
             space.look(&state, share).await;
         }
         asked = tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => false,
             () = state.care.wake.notified() => true,
+            // A reader waits: it goes on when the chunk is repaired.
+            () = state.care.damage.notified() => false,
             () = state.shutdown.wait() => return,
         };
     }

@@ -4,7 +4,7 @@
 //! a deletion removes the record first and marks the content as doomed. [`Share::settle`] brings
 //! the two together, at the start and after each of them: what no record names goes.
 
-use super::farm::FarmHandle;
+use super::farm::{FarmError, FarmHandle};
 use crate::config::StoreConfig;
 use anyhow::{Context, Result};
 use farm::rules::copy;
@@ -13,7 +13,7 @@ use farm::{EventKind, FarmView, NewEvent};
 use model::{Name, Root};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use store::Store;
 use tokio::sync::RwLock;
 
@@ -22,6 +22,17 @@ use tokio::sync::RwLock;
 pub(crate) struct Stores {
     shares: BTreeMap<Name, Arc<Share>>,
     first: Name,
+    read_here: Arc<ReadHere>,
+}
+
+/// What this server's sessions read: it stays, whatever the records say.
+#[derive(Debug, Default)]
+pub(crate) struct ReadHere(Mutex<BTreeSet<Root>>);
+
+impl ReadHere {
+    fn has(&self, root: &Root) -> bool {
+        self.0.lock().expect("no holder of this lock panics").contains(root)
+    }
 }
 
 /// This server's part of a store.
@@ -32,20 +43,22 @@ pub(crate) struct Share {
     /// Held for reading by imports from their first byte until their record is committed, for
     /// writing by whoever deletes: an import may find its content stored already and rely on it.
     pub(crate) imports: Arc<RwLock<()>>,
+    read_here: Arc<ReadHere>,
 }
 
 impl Stores {
     /// Opens every share. Blocking.
     pub(super) fn open(configs: &[StoreConfig]) -> Result<Self> {
         let first = configs.first().context("there is no store\nhint: add a [[store]] section")?.name.clone();
-        let mut shares = BTreeMap::new();
+        let (mut shares, read_here) = (BTreeMap::new(), Arc::<ReadHere>::default());
         for StoreConfig { name, path, .. } in configs {
             let store = Store::open(path).with_context(|| format!("store {name} cannot be opened"))?;
             let (store, imports) = (Arc::new(store), Arc::new(RwLock::new(())));
-            let share = Share { name: name.clone(), path: path.clone(), store, imports };
-            shares.insert(name.clone(), Arc::new(share));
+            let (name, path, read_here) = (name.clone(), path.clone(), Arc::clone(&read_here));
+            let share = Share { name: name.clone(), path, store, imports, read_here };
+            shares.insert(name, Arc::new(share));
         }
-        Ok(Self { shares, first })
+        Ok(Self { shares, first, read_here })
     }
 
     /// The share of a store; the first one where none is asked for.
@@ -58,10 +71,20 @@ impl Stores {
         self.shares.values()
     }
 
+    /// Takes in what this server's sessions read now.
+    pub(super) fn read_here(&self, roots: impl Iterator<Item = Root>) {
+        *self.read_here.0.lock().expect("no holder of this lock panics") = roots.collect();
+    }
+
+    /// Takes in that a session is about to read something.
+    pub(super) fn also_read_here(&self, root: Root) {
+        self.read_here.0.lock().expect("no holder of this lock panics").insert(root);
+    }
+
     /// Brings the records of what this server has completely in step with what it has.
     pub(super) async fn report_copies(&self, farm: &FarmHandle) -> Result<()> {
         loop {
-            let complete: BTreeSet<Root> = self.all().flat_map(|share| share.store.roots()).collect();
+            let complete: BTreeSet<Root> = self.all().flat_map(|share| share.claimed_whole()).collect();
             let mut done = false;
             let report = |view: &FarmView, now| {
                 let change = copy::report(view, farm.server(), &complete, now);
@@ -82,13 +105,21 @@ impl Stores {
 }
 
 impl Share {
+    /// What is here for good and can be opened.
+    fn claimed_whole(&self) -> BTreeSet<Root> {
+        let claimed: BTreeSet<Root> = self.store.roots().into_iter().collect();
+        &claimed & &self.store.whole()
+    }
+
     /// Claims what records name and deletes what they do not. Does nothing while an import is at
     /// work, which settles when it ends.
     pub(crate) async fn settle(self: &Arc<Self>, farm: &FarmHandle) {
         let Ok(alone) = self.imports.try_write() else { return };
         // What is only remembered while the database is away may be older than a content.
-        if let Err(error) = farm.catch_up().await {
-            return tracing::warn!(store = %self.name, %error, "nothing is deleted");
+        match farm.may_delete().await {
+            Ok(()) => (),
+            Err(FarmError::Restored) => return self.claim_named(farm.view()).await,
+            Err(error) => return tracing::warn!(store = %self.name, %error, "nothing is deleted"),
         }
         let (share, view) = (Arc::clone(self), farm.view());
         for root in self.doomed(&view) {
@@ -109,6 +140,17 @@ impl Share {
         drop(alone);
     }
 
+    /// Claims what records name, and deletes nothing.
+    async fn claim_named(self: &Arc<Self>, view: Arc<FarmView>) {
+        let share = Arc::clone(self);
+        let claim = move || {
+            for root in share.store.unclaimed().into_iter().filter(|root| view.names(*root)) {
+                logged("claimed", &root, share.store.claim(&root));
+            }
+        };
+        tokio::task::spawn_blocking(claim).await.expect("claiming answers with an error");
+    }
+
     /// The doomed contents that need no more looking after.
     fn settle_with(&self, view: &FarmView) -> Vec<Root> {
         let of_drafts = self.store.roots_of_drafts();
@@ -117,7 +159,7 @@ impl Share {
                 // A checkpoint that its record is still to name.
             } else if view.names(root) {
                 logged("claimed", &root, self.store.claim(&root));
-            } else if !of_drafts.contains(&root) {
+            } else if !of_drafts.contains(&root) && !self.is_read(view, root) {
                 logged("deleted", &root, self.store.delete(&root));
             }
         }
@@ -127,17 +169,20 @@ impl Share {
         named.into_iter().chain(self.doomed(view).into_iter().filter(|root| self.is_gone(root))).collect()
     }
 
-    /// The contents that are to be deleted here and that nothing names.
+    /// The contents that are to be deleted here and that nothing names and nobody reads.
     fn doomed(&self, view: &FarmView) -> Vec<Root> {
         let of_us = view.doomed.iter().filter(|(_, doomed)| doomed.store == self.name);
-        of_us.map(|(root, _)| *root).filter(|root| !view.names(*root)).collect()
+        let roots = of_us.map(|(root, _)| *root);
+        roots.filter(|root| !view.names(*root) && !self.is_read(view, *root)).collect()
     }
 
     /// Deletes a content that was in use until now, unless something still needs it. What stays
     /// because somebody is at work goes with the next prune.
     pub(crate) async fn let_go(self: &Arc<Self>, farm: &FarmHandle, root: Root) {
         let Ok(_alone) = self.imports.try_write() else { return };
-        if farm.view().names(root) || self.is_below_a_draft(root) {
+        let view = farm.view();
+        let is_held = view.restored.is_some();
+        if is_held || view.names(root) || self.is_read(&view, root) || self.is_below_a_draft(root) {
             return;
         }
         if let Err(error) = farm.decide(|view, _| copy::forget(view, root, farm.server())).await {
@@ -147,6 +192,11 @@ impl Share {
         let share = Arc::clone(self);
         let deleted = tokio::task::spawn_blocking(move || share.is_gone(&root));
         deleted.await.expect("deleting answers with an error");
+    }
+
+    /// Whether sessions read a content, here or on any other server.
+    pub(crate) fn is_read(&self, view: &FarmView, root: Root) -> bool {
+        self.read_here.has(&root) || farm::is_read(view, root)
     }
 
     fn is_below_a_draft(&self, root: Root) -> bool {

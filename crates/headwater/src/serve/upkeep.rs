@@ -7,9 +7,9 @@ use super::drafts::{Boots, DraftKey};
 use super::sessions::{SessionInfo, SessionMode};
 use super::shutdown::Shutdown;
 use crate::config::DraftConfig;
-use farm::{EventKind, NewEvent};
+use farm::{EventKind, FarmView, NewEvent};
 use protocol::plan::BootStage;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -19,14 +19,16 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Looks after the drafts as long as the server runs.
 pub(super) async fn run(boot: Arc<BootService>, config: DraftConfig, shutdown: Shutdown) {
     let mut changes = boot.farm.changes();
-    let mut upkeep = Upkeep { boot, config, dirty_since: HashMap::new() };
+    let mut upkeep = Upkeep { boot, config, dirty_since: HashMap::new(), drafts: BTreeSet::new() };
     loop {
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => (),
             changed = changes.changed() => if changed.is_err() { return },
             () = shutdown.wait() => return,
         }
-        upkeep.boot.drafts.fence_passed(&upkeep.boot.farm.view());
+        let view = upkeep.boot.farm.view();
+        upkeep.boot.drafts.fence_passed(&view);
+        upkeep.clear_away(&view).await;
         upkeep.end_sessions(SystemTime::now()).await;
         upkeep.save(Instant::now()).await;
     }
@@ -37,6 +39,8 @@ struct Upkeep {
     config: DraftConfig,
     /// Since when each open draft has changes that no checkpoint has.
     dirty_since: HashMap<DraftKey, Instant>,
+    /// The drafts that there were at the last look, on whichever server.
+    drafts: BTreeSet<DraftKey>,
 }
 
 impl Upkeep {
@@ -53,6 +57,15 @@ impl Upkeep {
             if gone || !held {
                 self.boot.end_draft_session(hash).await;
             }
+        }
+    }
+
+    /// Where a draft was sealed or deleted, by any server, what is left of its files here goes.
+    async fn clear_away(&mut self, view: &FarmView) {
+        let now = view.drafts.keys().map(|(vdisk, number)| DraftKey::new(vdisk, *number)).collect();
+        let before = std::mem::replace(&mut self.drafts, now);
+        if !before.is_subset(&self.drafts) {
+            self.boot.drafts.clear_away_files().await;
         }
     }
 

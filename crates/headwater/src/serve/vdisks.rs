@@ -16,7 +16,7 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use farm::rules::vdisk as rules;
-use farm::{Checkpoints, FarmView};
+use farm::{Checkpoints, FarmView, Here};
 use model::Name;
 use std::sync::Arc;
 
@@ -165,7 +165,15 @@ pub(super) async fn delete(
     let name = params::name(&name)?;
     let before = state.farm.view();
     let store = before.vdisks.get(&name).map(|vdisk| vdisk.store.clone());
-    state.farm.decide(|view, _| rules::delete(view, &name, &views::sessions_of(&state, &name))).await?;
+    // What our own sessions have stopped to read a moment ago is not in the way.
+    state.boot.reading.refresh().await?;
+    state
+        .farm
+        .decide(|view, _| {
+            let sessions = views::sessions_of(&state, &name);
+            rules::delete(view, &name, Here { server: &state.server, sessions: &sessions })
+        })
+        .await?;
     if let Some(share) = store.and_then(|store| state.stores.find(Some(&store)).cloned()) {
         share.settle(&state.farm).await;
         state.care.look_soon();

@@ -9,7 +9,7 @@ use super::versions::by_asker;
 use super::views;
 use api::{JobKind, SealVersion};
 use farm::rules::version as rules;
-use farm::{EventKind, NewEvent};
+use farm::{EventKind, Here, NewEvent};
 use model::Name;
 use std::sync::Arc;
 
@@ -78,8 +78,16 @@ pub(super) async fn delete(state: &Shared, key: &DraftKey) -> Result<(), ApiErro
     let DraftKey { vdisk, number } = key;
     let root = rules::find(&before, vdisk, *number)?.root;
     let store = rules::find_vdisk(&before, vdisk)?.store.clone();
-    let sessions = views::sessions_of_version(state, vdisk, *number);
-    state.farm.decide(|view, now| rules::delete(view, vdisk, *number, &sessions, &by_asker(now))).await?;
+    // What our own sessions have stopped to read a moment ago is not in the way.
+    state.boot.reading.refresh().await?;
+    state
+        .farm
+        .decide(|view, now| {
+            let sessions = views::sessions_of_version(state, vdisk, *number);
+            let here = Here { server: &state.server, sessions: &sessions };
+            rules::delete(view, vdisk, *number, here, &by_asker(now))
+        })
+        .await?;
     state.boot.drafts.forget(key).await;
     if let Some(share) = state.stores.find(Some(&store)).cloned() {
         share.settle(&state.farm).await;

@@ -9,6 +9,8 @@ use api::{
 };
 use farm::rules::profile::{ProfileOf, profile_of};
 use farm::{Bootable, Draft, FarmView, Gate, Orphan, Stamp, Timestamp, VDisk, Version};
+use model::Name;
+use std::collections::BTreeMap;
 
 /// The versions of a vDisk, lowest number first.
 pub(super) fn all(state: &AppState, view: &FarmView, vdisk: &VDisk) -> Vec<VersionView> {
@@ -37,6 +39,7 @@ pub(super) fn version(state: &AppState, view: &FarmView, version: &Version) -> V
         data_bytes: version.data_bytes,
         delta_bytes: vdisk.and_then(|vdisk| state.delta_bytes(vdisk, version)),
         copies: view.copies_of(version.root).map(|(server, _)| server.clone()).collect(),
+        read_by: read_by(view, version),
         kernel,
         not_bootable,
         comment: version.comment.clone(),
@@ -54,6 +57,17 @@ pub(super) fn version(state: &AppState, view: &FarmView, version: &Version) -> V
         gate,
         draft: draft.map(|draft| draft_view(state, draft)),
     }
+}
+
+/// On which servers sessions read a version, as they have said.
+fn read_by(view: &FarmView, version: &Version) -> BTreeMap<Name, u32> {
+    let of_it = |reads: &&farm::Reads| reads.vdisk == version.vdisk && reads.version == version.number;
+    let on = |reading: &farm::Reading| {
+        let mut reads = reading.reads.iter().filter(of_it).peekable();
+        reads.peek().is_some().then(|| reads.map(|reads| reads.sessions).sum())
+    };
+    let servers = view.readings.iter();
+    servers.filter_map(|(server, reading)| Some((server.clone(), on(reading)?))).collect()
 }
 
 /// What a pending version waits for, one line each.

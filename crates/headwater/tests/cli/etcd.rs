@@ -1,6 +1,6 @@
 //! A server whose farm database is a real etcd, also while that is away.
 
-use super::support::{Home, Server, qemu_io_read, wait_for};
+use super::support::{Home, Server, qemu_io_read, text, wait_for};
 use farm_db::etcd_child::EtcdCluster;
 
 /// A home whose server keeps its records in the cluster.
@@ -60,12 +60,27 @@ fn without_etcd_production_goes_on_also_after_a_restart_and_changes_are_refused_
     let promote = ["version", "promote", "office", "2", "--to", "production"];
     refused(&promote);
     refused(&["device", "add", "52:54:00:12:34:57"]);
+    let status = home.json(&["farm", "status"]);
+    let database = &status["database"];
+    assert_eq!((&database["reachable"], &database["members"][0]["healthy"]), (&false.into(), &false.into()));
+    assert!(database["remembered"]["revision"].as_u64() > Some(1), "{status}");
+    assert!(database["remembered"]["since_ms"].as_u64() <= status["at_ms"].as_u64(), "{status}");
+    let said = home.run(&["farm", "status"]);
+    assert!(
+        said.contains("cannot be reached; what follows is revision") && said.contains("hint: "),
+        "{said}"
+    );
+    assert!(
+        home.refused(&["farm", "backup", text(&home.path("farm.backup"))], 1).contains("cannot be reached")
+    );
     assert_eq!(boots(&server), booted);
     in_production(&home);
     assert_eq!(server.stop(), Some(0));
 
     let server = home.start();
     assert_eq!(home.json(&["device", "list"]), devices);
+    let since = |status: &serde_json::Value| status["database"]["remembered"]["since_ms"].as_u64();
+    assert!(since(&home.json(&["farm", "status"])) <= since(&status), "since the records were written down");
     assert_eq!(boots(&server), booted);
     in_production(&home);
     refused(&promote);

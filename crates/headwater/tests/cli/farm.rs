@@ -69,6 +69,20 @@ fn a_server_joins_once_with_a_token_pulls_what_is_imported_and_is_refused_when_i
     wait_for("the version on the other server", complete);
     assert_eq!(one.json(&["server", "show", "pvs02"])["incarnation"], 1);
 
+    let status = two.json(&["farm", "status", "--check"]);
+    let server = |at: usize| (status["servers"][at]["name"].clone(), status["servers"][at]["state"].clone());
+    assert_eq!(
+        (server(0), server(1)),
+        (("pvs01".into(), "up".into()), ("pvs02".into(), "up".into())),
+        "{status}"
+    );
+    assert_eq!(status["servers"][0]["report"]["complete_versions"], 1, "{status}");
+    assert!(status["servers"][0]["report"]["certificate_ends_ms"].is_u64(), "{status}");
+    assert_eq!(
+        (&status["database"]["engine"], &status["database"]["members"][0]["healthy"]),
+        (&"etcd".into(), &true.into())
+    );
+
     let arrivals = one.json(&["replication", "test"]);
     let arrived = |at: usize| (arrivals[at]["server"].clone(), arrivals[at]["arrived_after_ms"].is_u64());
     assert_eq!((arrived(0), arrived(1)), (("pvs01".into(), true), ("pvs02".into(), true)), "{arrivals}");

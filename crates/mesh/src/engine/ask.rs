@@ -2,7 +2,7 @@
 
 use super::event::{Action, Priority, RequestId, Slot};
 use super::work::Has;
-use super::{CHUNK_BYTES, Engine, MAX_REQUESTS, Request};
+use super::{CHUNK_BYTES, DEVICES_WAIT, Engine, MAX_REQUESTS, Options, Request};
 use model::{ChunkIndex, Name, Root};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -149,9 +149,9 @@ impl Engine {
                     continue;
                 }
                 let allowed = allowed.min(over_link);
-                let room = self.options.window - self.peers[&peer].in_flight;
-                let most =
-                    room.min(self.options.request_chunks).min(usize::try_from(allowed).unwrap_or(usize::MAX));
+                let (window, request_chunks) = self.window();
+                let room = window - self.peers[&peer].in_flight;
+                let most = room.min(request_chunks).min(usize::try_from(allowed).unwrap_or(usize::MAX));
                 let chunks = self.choose(root, priority, &peer, is_whole, most);
                 if chunks.is_empty() {
                     let work = self.works.get_mut(&root).expect("the caller has it");
@@ -167,22 +167,29 @@ impl Engine {
         }
     }
 
+    /// Chunks that no device waits for: how many may be asked of one peer now, and in one request.
+    fn window(&self) -> (usize, usize) {
+        let Options { window, window_beside_devices, request_chunks, .. } = self.options;
+        let devices_wait = self.last_need.is_some_and(|at| self.now < at + DEVICES_WAIT);
+        match devices_wait {
+            true => (window_beside_devices.min(window), request_chunks.min(window_beside_devices / 4).max(1)),
+            false => (window, request_chunks),
+        }
+    }
+
     /// Sources with room: those that are receivers themselves first, so that the one that has it
     /// all is spared; then by how much they have to do.
     fn sources_by_load(&self, root: Root, priority: Priority) -> Vec<(Name, bool)> {
         let work = &self.works[&root];
+        let (window, request_chunks) = self.window();
         let mut found: Vec<_> = self
             .sources(root)
             .filter(|(name, _)| {
                 work.trusts(name, self.now) && !work.barren.contains(&(priority, (*name).clone()))
             })
             .map(|(name, has)| (matches!(has, Has::All), self.peers[name].in_flight, name))
-            .filter(|(_, load, _)| {
-                *load == 0 || self.options.window - load >= self.options.request_chunks / 2
-            })
-            .filter(|(_, load, name)| {
-                *load < self.options.window && self.peers[*name].open_requests < MAX_REQUESTS
-            })
+            .filter(|(_, load, _)| *load == 0 || load + request_chunks / 2 <= window)
+            .filter(|(_, load, name)| *load < window && self.peers[*name].open_requests < MAX_REQUESTS)
             .collect();
         found.sort();
         found.into_iter().map(|(whole, _, name)| (name.clone(), whole)).collect()

@@ -55,6 +55,23 @@ fn a_chunk_that_a_device_needs_leaves_its_bulk_request() {
 }
 
 #[test]
+fn while_devices_wait_little_else_is_on_its_way() {
+    let mut engine = engine(1000);
+    let in_flight = |engine: &Engine| engine.peers[&name("a")].in_flight;
+    let (all, few) = (engine.options.window, engine.options.window_beside_devices);
+    assert_eq!(in_flight(&engine), all);
+    engine.handle(SECOND, Event::NeedNow { root: root(1), chunks: vec![ChunkIndex(999)] });
+    for _ in 0..all {
+        let next = engine.works[&root(1)].flying.iter().next().unwrap();
+        engine.handle(SECOND, arrived(next.0));
+    }
+    assert!((1..=few).contains(&in_flight(&engine)), "{}", in_flight(&engine));
+    let next = engine.works[&root(1)].flying.iter().next().unwrap();
+    engine.handle(SECOND + DEVICES_WAIT, arrived(next.0));
+    assert!(in_flight(&engine) > all / 2, "when they wait no more all of it comes again");
+}
+
+#[test]
 fn a_full_disk_stops_bulk_and_no_device() {
     let mut engine = engine(1000);
     engine.handle(SECOND, Event::DiskFull);

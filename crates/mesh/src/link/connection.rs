@@ -200,6 +200,7 @@ fn most_parts(request: &Request) -> usize {
     match request {
         Request::GetManifest { .. } => MANIFEST_PIECES + 1,
         Request::GetPages { names } => names.len() + 1,
+        Request::GetStatus => 2,
         // Each one comes or is not here; the last list may also be empty.
         Request::GetChunks { chunks, .. } => chunks.len() + 2,
     }

@@ -52,8 +52,8 @@ impl Shared {
         let (root, first) = (receiving.root(), missing[0]);
         let known = |chunk: &ChunkIndex| self.state().engine.is_missing(root, *chunk);
         if !missing.iter().all(known) {
-            // Written and not readable yet, perhaps; what is still missing then, the engine thought to
-            // come together with another chunk.
+            // It came, and a sync that failed took back what could be read of it, perhaps; what is still
+            // missing after the next one, the engine thought to come together with another chunk.
             settle(receiving, first)?;
             let chunks = self::missing(receiving, &missing);
             let chunks: Vec<ChunkIndex> = chunks.into_iter().filter(|chunk| !known(chunk)).collect();

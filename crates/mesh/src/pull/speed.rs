@@ -11,6 +11,8 @@ use std::time::Duration;
 const FAST: u64 = 90_000_000;
 /// One answer in so many is asked for raw, to be measured: a link may become faster.
 const MEASURED: u32 = 32;
+/// The same where the link was far from fast: those answers are most of what it carries.
+const MEASURED_IF_SLOW: u32 = 512;
 /// Answers of less than this say little, in bytes.
 const SMALLEST: u64 = 1 << 20;
 
@@ -25,7 +27,9 @@ impl Speed {
     /// In which form the next chunks are welcome. `limit` is the most bytes a second that may come;
     /// `parent` the version whose chunks are here.
     pub(super) fn accept(&mut self, limit: Option<u64>, parent: Option<model::Root>) -> Accept {
-        let measures = self.asked.is_multiple_of(MEASURED);
+        let is_far_off = self.bytes_per_s.is_some_and(|speed| speed < FAST / 2);
+        let every = if is_far_off { MEASURED_IF_SLOW } else { MEASURED };
+        let measures = self.asked.is_multiple_of(every);
         self.asked = self.asked.wrapping_add(1);
         let is_slow = match (limit, self.bytes_per_s) {
             (Some(limit), _) if limit < FAST => true,
@@ -66,7 +70,10 @@ mod tests {
     #[test]
     fn one_answer_in_many_is_measured() {
         let mut speed = Speed::default();
-        let raw = (0..64).filter(|_| speed.accept(None, None) == Accept::default()).count();
-        assert_eq!(raw, 2);
+        let raw =
+            |speed: &mut Speed| (0..1024).filter(|_| speed.accept(None, None) == Accept::default()).count();
+        assert_eq!(raw(&mut speed), 32);
+        speed.measured(4 << 20, Duration::from_secs(1));
+        assert_eq!(raw(&mut speed), 2, "a slow link has better things to carry");
     }
 }

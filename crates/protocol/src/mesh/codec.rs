@@ -3,7 +3,7 @@
 use super::frame::{
     Accept, Class, Encoding, FarmId, Frame, Have, Hello, Possession, Refused, Request, Response,
 };
-use super::{MAX_FRAME_BYTES, MAX_NAMED, MAX_PIECE_BYTES, MAX_TEXT_BYTES};
+use super::{MAX_FRAME_BYTES, MAX_NAMED, MAX_PIECE_BYTES, MAX_STATUS_BYTES, MAX_TEXT_BYTES};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use model::manifest::PAGE_BYTES;
 use model::{CHUNK_SIZE, ChunkIndex, Name, PageHash, Root};
@@ -18,6 +18,7 @@ const HAVE_END: u8 = 0x12;
 const GET_MANIFEST: u8 = 0x20;
 const GET_PAGES: u8 = 0x21;
 const GET_CHUNKS: u8 = 0x22;
+const GET_STATUS: u8 = 0x23;
 const CANCEL: u8 = 0x2f;
 const MANIFEST: u8 = 0x30;
 const PAGE: u8 = 0x31;
@@ -25,6 +26,7 @@ const CHUNK: u8 = 0x32;
 const NOT_HERE: u8 = 0x33;
 const REFUSED: u8 = 0x34;
 const DONE: u8 = 0x35;
+const STATUS: u8 = 0x36;
 
 const ACCEPT_ZSTD: u8 = 1;
 const ACCEPT_DELTA: u8 = 2;
@@ -64,7 +66,7 @@ pub fn decode(received: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
 }
 
 fn is_known(kind: u8) -> bool {
-    matches!(kind, HELLO | ALIVE | WANT_HAVE..=HAVE_END | GET_MANIFEST..=GET_CHUNKS | CANCEL | MANIFEST..=DONE)
+    matches!(kind, HELLO | ALIVE | WANT_HAVE..=HAVE_END | GET_MANIFEST..=GET_STATUS | CANCEL | MANIFEST..=STATUS)
 }
 
 /// The rest of a frame's body; every taking is `None` where there is too little.
@@ -79,7 +81,7 @@ impl Body {
             WANT_HAVE => Frame::WantHave,
             HAVE => Frame::Have(self.have()?),
             HAVE_END => Frame::HaveEnd,
-            GET_MANIFEST..=GET_CHUNKS => Frame::Request { id: self.u32()?, request: self.request(kind)? },
+            GET_MANIFEST..=GET_STATUS => Frame::Request { id: self.u32()?, request: self.request(kind)? },
             CANCEL => Frame::Cancel { id: self.u32()? },
             _ => Frame::Response { id: self.u32()?, response: self.response(kind)? },
         };
@@ -124,6 +126,7 @@ impl Body {
                 let name = |name: &[u8]| PageHash::from_bytes(name.try_into().expect("32 bytes"));
                 Request::GetPages { names: names.chunks_exact(32).map(name).collect() }
             }
+            GET_STATUS => Request::GetStatus,
             _ => {
                 let (root, flags) = (self.root()?, self.u8()?);
                 (flags & !(ACCEPT_ZSTD | ACCEPT_DELTA) == 0).then_some(())?;
@@ -152,6 +155,7 @@ impl Body {
                 };
                 Response::Chunk { index, encoding, bytes: self.rest(CHUNK_SIZE as usize)? }
             }
+            STATUS => Response::Status(self.rest(MAX_STATUS_BYTES)?),
             NOT_HERE => Response::NotHere { chunks: self.chunks()? },
             REFUSED => {
                 let text = self.rest(MAX_TEXT_BYTES)?;
@@ -293,6 +297,7 @@ fn put_request(id: u32, request: &Request, out: &mut BytesMut) {
             put_kind_and_id(GET_PAGES, id, out);
             names.iter().for_each(|name| out.put_slice(name.as_bytes()));
         }
+        Request::GetStatus => put_kind_and_id(GET_STATUS, id, out),
         Request::GetChunks { root, accept, chunks } => {
             assert!((1..=MAX_NAMED).contains(&chunks.len()), "chunks asked for at once");
             put_kind_and_id(GET_CHUNKS, id, out);
@@ -329,6 +334,11 @@ fn put_response(id: u32, response: &Response, out: &mut BytesMut) -> Bytes {
             assert!(chunks.len() <= MAX_NAMED, "chunks told of at once");
             put_kind_and_id(NOT_HERE, id, out);
             chunks.iter().for_each(|chunk| out.put_u32_le(chunk.0));
+        }
+        Response::Status(text) => {
+            assert!(text.len() <= MAX_STATUS_BYTES, "a description of a server");
+            put_kind_and_id(STATUS, id, out);
+            return text.clone();
         }
         Response::Refused(why) => {
             put_kind_and_id(REFUSED, id, out);

@@ -125,6 +125,8 @@ pub enum Request {
         /// Which chunks, 1 to [`super::MAX_NAMED`].
         chunks: Vec<ChunkIndex>,
     },
+    /// How the server is: one [`Response::Status`].
+    GetStatus,
 }
 
 /// Which encodings of a chunk are welcome; raw bytes always are.
@@ -162,6 +164,8 @@ pub enum Response {
         /// Which chunks, at most [`super::MAX_NAMED`].
         chunks: Vec<ChunkIndex>,
     },
+    /// How the server is: JSON, at most [`super::MAX_STATUS_BYTES`]; a newer program may say more in it.
+    Status(Bytes),
     /// The request cannot be answered, and why; ends it.
     Refused(Refused),
     /// All is said.

@@ -58,6 +58,7 @@ fn request() -> impl Strategy<Value = Request> {
     let accept = (any::<bool>(), option::of(root())).prop_map(|(zstd, delta)| Accept { zstd, delta });
     prop_oneof![
         root().prop_map(|root| Request::GetManifest { root }),
+        Just(Request::GetStatus),
         pages.prop_map(|names| Request::GetPages { names }),
         (root(), accept, chunks(1)).prop_map(|(root, accept, chunks)| Request::GetChunks {
             root,
@@ -85,6 +86,7 @@ fn response() -> impl Strategy<Value = Response> {
         }),
         chunks(0).prop_map(|chunks| Response::NotHere { chunks }),
         ".{0,600}".prop_map(|text| Response::Refused(Refused::new(&text))),
+        bytes(300).prop_map(Response::Status),
         Just(Response::Done),
     ]
 }
@@ -210,6 +212,7 @@ fn golden_frames() -> Vec<Frame> {
         Request::GetPages { names: vec![PageHash::from_bytes([0xc3; 32])] },
         Request::GetChunks { root, accept: Accept { zstd: true, delta }, chunks: chunks.clone() },
         Request::GetChunks { root, accept: Accept::default(), chunks: chunks.clone() },
+        Request::GetStatus,
     ];
     let responses = [
         Response::Manifest(Bytes::from_static(b"manifest")),
@@ -220,6 +223,7 @@ fn golden_frames() -> Vec<Frame> {
         Response::NotHere { chunks },
         Response::Refused(Refused::new("not now")),
         Response::Done,
+        Response::Status(Bytes::from_static(b"{}")),
     ];
     frames.extend(requests.map(|request| Frame::Request { id: 3, request }));
     frames.extend(responses.map(|response| Frame::Response { id: 3, response }));

@@ -6,7 +6,7 @@ use crate::commands::{Intent, vdisk};
 use crate::disk::{CHUNKS, root_of};
 use crate::network::{SERVERS, name};
 use crate::server::{Held, Session};
-use mesh::engine::Event;
+use mesh::engine::{Event, Slot};
 use model::ChunkIndex;
 
 impl World {
@@ -35,7 +35,7 @@ impl World {
     }
 
     fn fault(&mut self) {
-        match self.random.below(5) {
+        match self.random.below(7) {
             0 => {
                 let at = self.random.below(SERVERS as u64) as usize;
                 if self.servers[at].up {
@@ -45,6 +45,12 @@ impl World {
             1 | 2 => {
                 let what = self.network.cut(&mut self.random);
                 self.note(|| what);
+            }
+            3 | 4 => {
+                let at = self.random.below(SERVERS as u64) as usize;
+                let slot = if self.random.once_in(3) { Slot::Open } else { Slot::Closed };
+                self.note(|| format!("the schedule of {} says {slot:?}", name(at)));
+                self.tell(at, Event::Slot(slot));
             }
             _ => {
                 self.network.heal();
@@ -61,16 +67,30 @@ impl World {
         self.ledger.production(&server.view, &vdisk())?;
         self.next += 1;
         let session = Session { id: self.next, number, root };
-        self.note(|| format!("a device boots version {number} from {}", name(at)));
+        if self.servers[at].is_told(number, root) {
+            self.begin(at, session);
+        } else if self.servers[at].waits_for.is_none() {
+            self.servers[at].waiting = Some(session);
+            let intent = Intent::Read(self.servers[at].reads(), self.servers[at].earlier);
+            if !self.try_commit(at, intent) {
+                self.servers[at].waiting = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// From now on a device reads from this server.
+    pub(super) fn begin(&mut self, at: usize, session: Session) {
+        self.note(|| format!("a device boots version {} from {}", session.number, name(at)));
         self.servers[at].sessions.push(session);
         self.refresh(at);
-        Ok(())
     }
 
     fn read(&mut self, at: usize) -> Result<(), Broken> {
         let sessions = self.servers[at].sessions.clone();
         let Some(session) = self.random.pick(&sessions) else { return Ok(()) };
         let (root, chunk) = (session.root, self.random.below(CHUNKS.into()) as u32);
+        self.look_at_sources(root)?;
         if !self.servers[at].disk.knows(root) {
             let what = format!("{} deleted {}, which a device reads from it", name(at), root.short());
             return Err(Broken::Deleted(what));

@@ -8,6 +8,7 @@ use crate::disk::{CHUNKS, Files};
 use crate::network::{Message, SERVERS, name};
 use crate::server::Held;
 use farm::Change;
+use farm::rules::reading::Earlier;
 use mesh::engine::Event;
 use model::{CHUNK_SIZE, ChunkIndex, Root};
 use std::sync::Arc;
@@ -113,8 +114,13 @@ impl World {
         if server.waits_for.is_some() || server.view.revision == 0 {
             return;
         }
+        if self.random.once_in(4) && self.tell_what_is_read(at) {
+            return;
+        }
+        let server = &self.servers[at];
         if let Some(root) = server.prunable(self.flaw).filter(|_| self.random.once_in(4)) {
-            return self.commit(at, Intent::Forget(root));
+            self.commit(at, Intent::Forget(root));
+            return;
         }
         let report = Intent::Report(self.servers[at].whole());
         if report.decide(&self.servers[at].view, at, &[], self.flaw).is_some() {
@@ -122,13 +128,32 @@ impl World {
         }
     }
 
+    /// Brings the record of what is read here in step; whether there was anything to do.
+    fn tell_what_is_read(&mut self, at: usize) -> bool {
+        let server = &self.servers[at];
+        let intent = Intent::Read(server.reads(), server.earlier);
+        self.try_commit(at, intent)
+    }
+
     /// Decides, and sends the transaction to the database.
     pub(super) fn commit(&mut self, at: usize, intent: Intent) {
+        self.try_commit(at, intent);
+    }
+
+    /// The same; false where the rule has nothing to say.
+    pub(super) fn try_commit(&mut self, at: usize, intent: Intent) -> bool {
         let readers = match intent {
-            Intent::Delete(number) if self.flaw != crate::Flaw::PruneWithoutSessions => self.readers(number),
+            Intent::Delete(number) if self.flaw != crate::Flaw::PruneWithoutSessions => {
+                self.readers(at, number)
+            }
             _ => Vec::new(),
         };
-        let Some(change) = intent.decide(&self.servers[at].view, at, &readers, self.flaw) else { return };
+        let Some(change) = intent.decide(&self.servers[at].view, at, &readers, self.flaw) else {
+            return false;
+        };
+        if matches!(intent, Intent::Read(..)) {
+            self.servers[at].earlier = Earlier::MayCome;
+        }
         self.next += 1;
         let (id, incarnation) = (self.next, self.servers[at].incarnation);
         let sent = Sent { server: at, incarnation, id, intent: intent.clone() };
@@ -137,10 +162,12 @@ impl World {
         if let Some(delay) = self.network.database_delay(at, &mut self.random) {
             self.after(delay, Happening::AtDatabase { sent, change });
         }
+        true
     }
 
-    fn readers(&self, number: model::VersionNumber) -> Vec<String> {
-        let sessions = self.servers.iter().flat_map(|server| &server.sessions);
+    /// The sessions of one server that read a version: it knows no others.
+    fn readers(&self, at: usize, number: model::VersionNumber) -> Vec<String> {
+        let sessions = self.servers[at].sessions.iter();
         sessions.filter(|session| session.number == number).map(|session| session.id.to_string()).collect()
     }
 
@@ -183,8 +210,15 @@ impl World {
             return Ok(());
         }
         self.servers[at].waits_for = None;
+        let waiting = match sent.intent {
+            Intent::Read(..) => self.servers[at].waiting.take(),
+            _ => None,
+        };
         if committed {
             self.go_on(at, sent.intent)?;
+            if let Some(session) = waiting {
+                self.begin(at, session);
+            }
         }
         self.refresh(at);
         Ok(())
@@ -217,6 +251,7 @@ impl World {
                 self.tell(at, Event::Unwanted { root });
                 return self.look_at_copies();
             }
+            Intent::Read(..) => server.earlier = Earlier::Answered,
             Intent::Release(_)
             | Intent::Promote(_)
             | Intent::Create
@@ -246,7 +281,12 @@ impl World {
         if of_lease {
             server.lease = None;
         }
+        // All that it reads is here: it may begin without the others knowing.
+        let waiting = server.waiting.take().filter(|session| server.disk.is_whole(session.root));
         self.note(|| format!("{} gave up waiting for: {}", name(sent.server), describe(&sent.intent)));
+        if let Some(session) = waiting {
+            self.begin(sent.server, session);
+        }
     }
 
     pub(super) fn restart(&mut self, at: usize) -> Result<(), Broken> {
@@ -265,7 +305,7 @@ impl World {
         self.outcome.crashes += 1;
         let server = &mut self.servers[at];
         (server.up, server.lease, server.waits_for) = (false, None, None);
-        server.sessions.clear();
+        (server.sessions, server.waiting) = (Vec::new(), None);
         server.disk.lose_power(&mut self.random);
         let away = Duration::from_millis(200 + self.random.below(4000));
         self.after(away, Happening::Restart(at));
@@ -288,6 +328,7 @@ fn describe(intent: &Intent) -> String {
         Intent::Create => "an admin makes a version".into(),
         Intent::Delete(number) => format!("an admin deletes version {number}"),
         Intent::Report(whole) => format!("{} contents are whole here", whole.len()),
+        Intent::Read(reads, _) => format!("{} versions are read here", reads.len()),
         Intent::Forget(root) => format!("nothing needs {} here", root.short()),
     }
 }

@@ -88,13 +88,18 @@ impl Draft {
 impl World {
     fn read_part(&self, part: ChunkPart, buffer: &mut [u8]) -> Result<(), DraftError> {
         let stripe = self.active.table.read(part.chunk);
-        let mut rest = buffer;
+        let (mut rest, mut below) = (buffer, None);
         for (source, run) in self.runs(part, stripe.get(part.chunk)) {
             let (piece, after) = rest.split_at_mut(run.len as usize);
             rest = after;
             match source {
                 Source::Zero => piece.fill(0),
-                Source::Parent => self.parent.read_unverified(run.offset, piece)?,
+                Source::Parent => {
+                    let chunk = self.chunk_below(part.chunk, &mut below)?;
+                    piece.copy_from_slice(
+                        &chunk[(run.offset - part.chunk.offset()) as usize..][..piece.len()],
+                    );
+                }
                 Source::Active => read_file(&*self.active.data, run.offset, piece)?,
                 Source::Frozen => {
                     let frozen = self.frozen.as_ref().expect("a block comes from the frozen generation");
@@ -103,6 +108,22 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// The parent's chunk, compared with its name, read once for all runs of a part.
+    fn chunk_below<'a>(
+        &self,
+        chunk: ChunkIndex,
+        below: &'a mut Option<Vec<u8>>,
+    ) -> Result<&'a [u8], DraftError> {
+        if below.is_none() {
+            let mut whole = vec![0; model::CHUNK_SIZE as usize];
+            if self.parent.place(chunk) != Place::Zero {
+                self.parent.verify_chunk(chunk, &mut whole)?;
+            }
+            *below = Some(whole);
+        }
+        Ok(below.as_deref().expect("it was just read"))
     }
 
     /// Reads below the active generation what a block of a touched chunk holds, with the parent's

@@ -76,20 +76,22 @@ impl Store {
         self.check_room_for(manifest, options)?;
         let mut state = self.state();
         let plan = Plan::new(self, &state, manifest, pages, below.as_deref())?;
-        if !state.versions.contains_key(&root) {
+        if state.versions.get(&root).is_none_or(|found| found.record.is_err()) {
             self.publish_half(&mut state, plan, manifest, below.as_deref())?;
         }
         drop(state);
         self.resume_receive(&root, options)?.ok_or(ReceiveError::Gone(root))
     }
 
-    /// Goes on with a version that is being received, or is here; none where it is not here at all.
+    /// Goes on with a version that is being received, or is here; none where it is not here at all,
+    /// or cannot be opened.
     pub fn resume_receive(
         &self,
         root: &Root,
         options: ReceiveOptions,
     ) -> Result<Option<Arc<Receiving>>, ReceiveError> {
-        if !self.state().versions.contains_key(root) {
+        // One that is damaged is received as if it were not here.
+        if self.state().versions.get(root).is_none_or(|found| found.record.is_err()) {
             return Ok(None);
         }
         let version = self.version(root)?;
@@ -153,7 +155,12 @@ impl Store {
             }
         })?;
         state.growing.insert(name, Arc::new(growing));
-        state.versions.insert(root, Found { claim: Claim::Receiving, record: Ok(record) });
+        let damaged = state.versions.insert(root, Found { claim: Claim::Receiving, record: Ok(record) });
+        if let Some(Found { claim, .. }) = damaged {
+            // Where this fails, or is lost by a crash, the next start finds the damaged one again.
+            state.forget_open(&root);
+            let _ = self.files().remove_file(&self.layout().record(claim, &root));
+        }
         Ok(())
     }
 }

@@ -1,8 +1,8 @@
 //! A layer that is being filled: bytes first, then what the presence file says of them.
 //!
-//! A chunk goes through three states here: wanted, written (its bytes were given to the file
-//! system, nobody reads them), and stored (they were synced, and only then does the presence say
-//! so: DESIGN section 9, invariant 3). The presence file is changed in place, block by block; a
+//! A chunk goes through three states here: wanted, taken (its bytes were given to the file system,
+//! or wait in memory for the next batch; nobody reads the file's), and stored (they were synced, and
+//! only then does the presence say so: DESIGN section 9, invariant 3). The presence file is changed in place, block by block; a
 //! power loss may tear a block, which its checksum tells (`recover.rs`).
 
 use super::Urgency;
@@ -33,12 +33,21 @@ pub(crate) struct Growing {
 #[derive(Debug)]
 struct Filling {
     presence: Presence,
-    /// Written and not synced yet.
-    written: BTreeMap<u32, Urgency>,
+    /// Taken and not synced yet.
+    taken: BTreeMap<u32, Taken>,
     /// Blocks of the presence file that are older than `presence`.
     stale: BTreeSet<u32>,
     /// Whether the presence file was written since it was synced.
     unsynced: bool,
+}
+
+/// A chunk of the next batch.
+#[derive(Debug)]
+enum Taken {
+    /// In the file; leaves the page cache once it is on the disk.
+    Written,
+    /// Not in the file yet: who put it did not wait for the file system. Stays in the page cache.
+    Held(Arc<[u8]>),
 }
 
 impl Growing {
@@ -52,8 +61,8 @@ impl Growing {
     ) -> io::Result<Self> {
         let data = files.open_file(&directory.join(DATA_FILE))?;
         let present = files.open_file(&directory.join(PRESENCE_FILE))?;
-        let (written, stale) = (BTreeMap::new(), BTreeSet::new());
-        let filling = Mutex::new(Filling { presence, written, stale, unsynced: false });
+        let (taken, stale) = (BTreeMap::new(), BTreeSet::new());
+        let filling = Mutex::new(Filling { presence, taken, stale, unsynced: false });
         Ok(Self { name: name.clone(), size, data, present, filling, settling: Mutex::new(()) })
     }
 
@@ -72,49 +81,58 @@ impl Growing {
         filling.unsynced || !filling.stale.is_empty() || filling.presence.has_wanted()
     }
 
-    /// Whether the chunk is to come and was not written yet.
+    /// Whether the chunk is to come and was not taken yet.
     pub(super) fn wants(&self, chunk: ChunkIndex) -> bool {
-        let filling = self.filling();
-        filling.presence.get(chunk) == ChunkState::Wanted && !filling.written.contains_key(&chunk.0)
+        self.filling().wants(chunk)
     }
 
-    /// Bytes that were written and not synced, in whole chunks.
-    pub(super) fn written_bytes(&self) -> u64 {
-        self.filling().written.len() as u64 * u64::from(CHUNK_SIZE)
+    /// Bytes that were taken and not synced, in whole chunks.
+    pub(super) fn unsettled_bytes(&self) -> u64 {
+        self.filling().taken.len() as u64 * u64::from(CHUNK_SIZE)
     }
 
-    /// Writes the verified bytes of a chunk; answers false where they are here already. Nobody
-    /// reads them before [`Growing::settle`].
-    pub(super) fn write(&self, chunk: ChunkIndex, bytes: &[u8], urgency: Urgency) -> io::Result<bool> {
+    /// Takes the verified bytes of a chunk; answers false where they are here already. Nobody reads
+    /// them from the file before [`Growing::settle`]. What a device waits for is not written before
+    /// that either: while a journal commits, a write of a few bytes may take as long as a sync.
+    pub(super) fn take(&self, chunk: ChunkIndex, bytes: &Arc<[u8]>, urgency: Urgency) -> io::Result<bool> {
+        if urgency == Urgency::OnDemand {
+            let mut filling = self.filling();
+            let is_wanted = filling.wants(chunk);
+            if is_wanted {
+                filling.taken.insert(chunk.0, Taken::Held(Arc::clone(bytes)));
+            }
+            return Ok(is_wanted);
+        }
         if !self.wants(chunk) {
             return Ok(false);
         }
         self.data.write_all_at(bytes, chunk.offset())?;
-        if urgency == Urgency::Bulk {
-            self.data.start_writeout(chunk.offset(), bytes.len() as u64);
-        }
-        self.filling().written.insert(chunk.0, urgency);
+        self.data.start_writeout(chunk.offset(), bytes.len() as u64);
+        self.filling().taken.insert(chunk.0, Taken::Written);
         Ok(true)
     }
 
-    /// Makes what was written durable, then says in memory and in the presence file that it is
+    /// Makes what was taken durable, then says in memory and in the presence file that it is
     /// here; answers which chunks. After an error they are wanted again: what a failed sync left
     /// is not known.
     pub(super) fn settle(&self) -> io::Result<Vec<ChunkIndex>> {
-        let written = std::mem::take(&mut self.filling().written);
-        if written.is_empty() {
+        let taken = std::mem::take(&mut self.filling().taken);
+        if taken.is_empty() {
             return Ok(Vec::new());
         }
+        for (chunk, bytes) in held(&taken) {
+            self.data.write_all_at(bytes, chunk.offset())?;
+        }
         self.data.sync()?;
-        self.forget(&written);
+        self.forget(&taken);
         let mut filling = self.filling();
-        for chunk in written.keys().copied().map(ChunkIndex) {
+        for chunk in taken.keys().copied().map(ChunkIndex) {
             filling.presence.set(chunk, ChunkState::Stored);
             filling.stale.insert(block_of(chunk));
         }
         // A presence that cannot be written now is written with the next batch.
         let _ = self.write_presence(&mut filling);
-        Ok(written.into_keys().map(ChunkIndex).collect())
+        Ok(taken.into_keys().map(ChunkIndex).collect())
     }
 
     /// Waits until the presence file says durably what is here.
@@ -149,8 +167,8 @@ impl Growing {
     }
 
     /// Lets the page cache go of what no device waits for.
-    fn forget(&self, written: &BTreeMap<u32, Urgency>) {
-        for (chunk, _) in written.iter().filter(|(_, urgency)| **urgency == Urgency::Bulk) {
+    fn forget(&self, taken: &BTreeMap<u32, Taken>) {
+        for (chunk, _) in taken.iter().filter(|(_, taken)| matches!(taken, Taken::Written)) {
             let chunk = ChunkIndex(*chunk);
             self.data.forget_range(chunk.offset(), u64::from(self.size.chunk_len(chunk)));
         }
@@ -159,4 +177,18 @@ impl Growing {
     fn filling(&self) -> MutexGuard<'_, Filling> {
         self.filling.lock().expect(NO_PANIC)
     }
+}
+
+impl Filling {
+    fn wants(&self, chunk: ChunkIndex) -> bool {
+        self.presence.get(chunk) == ChunkState::Wanted && !self.taken.contains_key(&chunk.0)
+    }
+}
+
+/// What is not in the file yet.
+fn held(taken: &BTreeMap<u32, Taken>) -> impl Iterator<Item = (ChunkIndex, &[u8])> {
+    taken.iter().filter_map(|(chunk, taken)| match taken {
+        Taken::Held(bytes) => Some((ChunkIndex(*chunk), &**bytes)),
+        Taken::Written => None,
+    })
 }

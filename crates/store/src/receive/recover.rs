@@ -124,9 +124,7 @@ fn has(layer: &Layer, chunk: ChunkIndex, hash: ChunkHash, buffer: &mut [u8]) -> 
 
 /// Whether the layers below have these bytes.
 fn inherits(below: &StoredVersion, chunk: ChunkIndex, hash: ChunkHash, buffer: &mut [u8]) -> bool {
-    let len = below.size().chunk_len(chunk) as usize;
-    buffer.fill(0);
     matches!(below.place(chunk), Place::Layer(_))
-        && below.read_unverified(chunk.offset(), &mut buffer[..len]).is_ok()
+        && below.read_chunk(chunk, buffer).is_ok()
         && ChunkHash::of(buffer) == hash
 }

@@ -1,9 +1,9 @@
-//! Chunks that a device waits for and that are written but not durable yet: read from memory.
+//! Chunks that have come and are not durable yet: read from memory.
 //!
 //! A chunk counts as here only once its bytes are durable (DESIGN section 9, invariant 3), and a
 //! sync takes as long as everything else that is being written to the disk. The bytes that came
-//! were compared with the manifest, so who waits for them may have them at once. They are kept
-//! until the sync that covers them is over, whatever became of it.
+//! were compared with the manifest, so a device that waits for them may have them at once. They are
+//! kept until the sync that covers them is over, whatever became of it.
 
 use super::{Place, StoredVersion};
 use model::ChunkIndex;
@@ -21,12 +21,17 @@ impl StoredVersion {
         self.place(chunk) != Place::Missing || self.fresh_chunks().contains_key(&chunk.0)
     }
 
-    /// Lets verified bytes be read that are written and not durable.
-    pub(crate) fn put_fresh(&self, chunk: ChunkIndex, bytes: &[u8]) {
+    /// Lets verified bytes be read that are not durable yet.
+    pub(crate) fn put_fresh(&self, chunk: ChunkIndex, bytes: &Arc<[u8]>) {
         let mut fresh = self.fresh_chunks();
         if self.place(chunk) == Place::Missing {
-            fresh.insert(chunk.0, bytes.into());
+            fresh.insert(chunk.0, Arc::clone(bytes));
         }
+    }
+
+    /// Lets go of one that could not be written.
+    pub(crate) fn drop_fresh_chunk(&self, chunk: ChunkIndex) {
+        self.fresh_chunks().remove(&chunk.0);
     }
 
     /// Lets go of what is stored now.

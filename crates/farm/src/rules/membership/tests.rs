@@ -3,6 +3,7 @@
 use super::*;
 use crate::change::Write;
 use crate::record::Record;
+use crate::rules::restored;
 
 fn name(text: &str) -> Name {
     Name::new(text).unwrap()
@@ -75,18 +76,85 @@ fn wrong_and_expired_tokens_and_taken_names_are_refused() {
 #[test]
 fn each_start_counts_and_an_older_copy_is_refused() {
     let mut view = farm();
-    for incarnation in [1, 2, 5] {
-        let change = started(&view, &name("pvs01"), incarnation, "pvs01:7000".into(), String::new()).unwrap();
+    for (incarnation, before) in [(1, &[][..]), (2, &["m1"]), (5, &["m2", "m3"])] {
+        let change = started(&view, &name("pvs01"), start(incarnation, before), at(1)).unwrap();
         commit(&mut view, change);
     }
-    let older = started(&view, &name("pvs01"), 5, "pvs01:7000".into(), String::new()).unwrap_err();
+    let copy = Start { mark: "another".to_owned(), ..start(5, &["m2"]) };
+    let older = started(&view, &name("pvs01"), copy, at(1)).unwrap_err();
     assert_eq!(older.kind, RefusalKind::Fenced);
     assert!(older.hint.contains("stop the other machine"), "{older}");
     assert_eq!(view.servers[&name("pvs01")].member.as_ref().unwrap().address, "pvs01:7000");
-    assert_eq!(
-        started(&view, &name("pvs09"), 1, String::new(), String::new()).unwrap_err().kind,
-        RefusalKind::NotFound
-    );
+    assert_eq!(started(&view, &name("pvs09"), start(1, &[]), at(1)).unwrap_err().kind, RefusalKind::NotFound);
+}
+
+/// A start whose mark is `m` and its number.
+fn start(incarnation: u64, before: &[&str]) -> Start {
+    let before = before.iter().map(|mark| (*mark).to_owned()).collect();
+    let (mark, address, boot) = (format!("m{incarnation}"), "pvs01:7000".to_owned(), String::new());
+    Start { incarnation, mark, before, older_farm: OlderFarm::Refused, address, boot }
+}
+
+#[test]
+fn of_two_copies_of_a_server_that_count_alike_the_second_is_refused() {
+    let mut view = farm();
+    let change = started(&view, &name("pvs01"), start(1, &[]), at(1)).unwrap();
+    commit(&mut view, change);
+    let copy = Start { mark: "copy".to_owned(), ..start(2, &["m1"]) };
+    let change = started(&view, &name("pvs01"), start(2, &["m1"]), at(1)).unwrap();
+    commit(&mut view, change);
+    assert!(started(&view, &name("pvs01"), copy, at(1)).unwrap_err().message.contains("an older copy"));
+    let next = Start { mark: "copy of copy".to_owned(), ..start(3, &["copy"]) };
+    assert_eq!(started(&view, &name("pvs01"), next, at(1)).unwrap_err().kind, RefusalKind::Fenced);
+}
+
+#[test]
+fn a_start_whose_transaction_was_not_answered_may_have_been_the_last() {
+    let mut view = farm();
+    let change = started(&view, &name("pvs01"), start(1, &[]), at(1)).unwrap();
+    commit(&mut view, change);
+    let third = start(3, &["m1", "m2"]);
+    assert!(started(&view, &name("pvs01"), third.clone(), at(1)).is_ok(), "it was not carried out");
+    let change = started(&view, &name("pvs01"), start(2, &["m1"]), at(1)).unwrap();
+    commit(&mut view, change);
+    assert!(started(&view, &name("pvs01"), third.clone(), at(1)).is_ok(), "it was");
+    let change = started(&view, &name("pvs01"), third.clone(), at(1)).unwrap();
+    commit(&mut view, change);
+    assert_eq!(started(&view, &name("pvs01"), third, at(1)).unwrap(), Change::default(), "asked again");
+}
+
+#[test]
+fn an_older_database_is_refused_unless_an_admin_has_restored_it() {
+    let mut view = farm();
+    let change = started(&view, &name("pvs01"), start(1, &[]), at(1)).unwrap();
+    commit(&mut view, change);
+    // The server has started three times since; the records were restored to a state before that.
+    let later = start(5, &["m4"]);
+    let refused = started(&view, &name("pvs01"), later.clone(), at(1)).unwrap_err();
+    assert_eq!(refused.kind, RefusalKind::Fenced);
+    assert!(refused.message.contains("was restored to an older state"), "{refused}");
+    assert!(refused.hint.contains("accept-restored"), "{refused}");
+    let accepted = Start { older_farm: OlderFarm::Accepted, ..later };
+    let change = started(&view, &name("pvs01"), accepted, at(1)).unwrap();
+    commit(&mut view, change);
+    assert!(view.restored.is_some(), "until somebody has looked nothing is deleted");
+    assert!(started(&view, &name("pvs01"), start(6, &["m5"]), at(1)).is_ok());
+    // A state directory that is older than the records is never taken.
+    let older = Start { older_farm: OlderFarm::Accepted, ..start(3, &["m2"]) };
+    assert_eq!(started(&view, &name("pvs01"), older, at(1)).unwrap_err().kind, RefusalKind::Fenced);
+}
+
+#[test]
+fn records_that_were_restored_for_all_servers_are_taken_by_each_without_another_word() {
+    let mut view = farm();
+    let held = restored::hold(&view, at(1));
+    commit(&mut view, held);
+    assert_eq!(turn(&view, &name("pvs01"), &start(5, &["m4"])), Ok(Turn::OlderFarm));
+    let change = started(&view, &name("pvs01"), start(5, &["m4"]), at(2)).unwrap();
+    commit(&mut view, change);
+    assert_eq!(turn(&view, &name("pvs01"), &start(6, &["m5"])), Ok(Turn::Next));
+    let copy = Start { mark: "another".to_owned(), ..start(5, &["m4"]) };
+    assert_eq!(turn(&view, &name("pvs01"), &copy).unwrap_err().kind, RefusalKind::Fenced);
 }
 
 #[test]
@@ -117,7 +185,7 @@ fn a_removed_server_leaves_nothing_that_is_counted_on() {
 }
 
 #[test]
-fn a_server_that_alone_has_something_is_removed_only_by_who_says_how_much_is_given_up() {
+fn a_server_that_alone_has_something_is_removed_only_by_who_confirms_just_these_things() {
     let mut view = farm();
     let hash = token(&mut view, "ab");
     let change = join(&view, &hash, joining("pvs02"), at(1)).unwrap();
@@ -130,21 +198,56 @@ fn a_server_that_alone_has_something_is_removed_only_by_who_says_how_much_is_giv
     }
     let copy = |server: &str| format!("/copies/{}/{server}", "ab".repeat(32));
     view.put(&copy("pvs02"), br#"{"revision":1,"since":1}"#, 9).unwrap();
-    let ask = |view: &FarmView, things| remove(view, &name("pvs02"), &name("pvs01"), things);
+    let ask = |view: &FarmView, things: Option<&str>| remove(view, &name("pvs02"), &name("pvs01"), things);
 
     let refused = ask(&view, None).unwrap_err();
     assert_eq!(refused.kind, RefusalKind::InUse);
     assert!(refused.message.contains("version 1 of vDisk office"), "{refused}");
     assert!(refused.message.contains("discarded changes office.2.e5"), "{refused}");
-    assert!(refused.hint.contains("--give-up 2"), "{refused}");
-    assert_eq!(ask(&view, Some(1)).unwrap_err().kind, RefusalKind::Changed);
+    let two = digest(&only_on(&view, &name("pvs02")));
+    assert!(refused.hint.ends_with(&format!("--give-up {two}`")) && two.len() == 8, "{refused}");
+    assert_eq!(ask(&view, Some("2")).unwrap_err().kind, RefusalKind::Changed);
 
     view.put(&copy("pvs01"), br#"{"revision":1,"since":1}"#, 9).unwrap();
-    assert!(ask(&view, None).unwrap_err().hint.contains("--give-up 1"), "another server has the version now");
-    let change = ask(&view, Some(1)).unwrap();
+    let one = digest(&only_on(&view, &name("pvs02")));
+    assert_eq!(
+        ask(&view, Some(&two)).unwrap_err().kind,
+        RefusalKind::Changed,
+        "another server has the version now"
+    );
+    let change = ask(&view, Some(&one)).unwrap();
     commit(&mut view, change);
     assert!(view.orphans.is_empty() && !view.servers.contains_key(&name("pvs02")));
+    assert!(!is_known(&view, &name("pvs02")));
+    assert_eq!(ask(&view, Some(&digest(&[]))).unwrap(), Change::default(), "it is gone already");
     assert_eq!(ask(&view, None).unwrap(), Change::default());
+}
+
+#[test]
+fn as_many_other_things_are_not_given_up() {
+    let of = |what: &str, byte| Only { what: what.to_owned(), root: Root::from_bytes([byte; 32]) };
+    let one = digest(&[of("version 3 of vDisk office", 3)]);
+    assert_ne!(one, digest(&[of("version 4 of vDisk office", 4)]));
+    assert_ne!(one, digest(&[of("version 3 of vDisk office", 4)]), "the same name with other bytes");
+}
+
+#[test]
+fn a_server_is_known_as_long_as_anything_tells_of_it() {
+    let mut view = farm();
+    for line in include_str!("../../../golden/records-1.txt").lines() {
+        let (key, record) = line.split_once(' ').unwrap();
+        if key.starts_with("/orphans/") {
+            view.put(key, record.replace("hw1", "pvs02").as_bytes(), 9).unwrap();
+        }
+    }
+    assert!(is_known(&view, &name("pvs02")), "discarded changes are all that is left");
+    while remove(&view, &name("pvs02"), &name("pvs01"), None).unwrap() != Change::default() {
+        let change = remove(&view, &name("pvs02"), &name("pvs01"), None).unwrap();
+        commit(&mut view, change);
+    }
+    assert!(!is_known(&view, &name("pvs02")));
+    view.put("/reading/pvs02", br#"{"revision":1,"reads":[]}"#, 9).unwrap();
+    assert!(is_known(&view, &name("pvs02")));
 }
 
 #[test]

@@ -143,7 +143,7 @@ fn elsewhere(memory: &Memory) -> Vec<Name> {
 fn a_maintenance_device_without_a_draft_is_told_how_to_make_one() {
     let mut memory = farm();
     becomes(&mut memory, DeviceKind::Maintenance);
-    memory.must(version::delete(&memory.view, &name("office"), VersionNumber(4), &[], &admin(6)));
+    memory.must(version::delete(&memory.view, &name("office"), VersionNumber(4), nobody(), &admin(6)));
     assert!(refused(&memory).contains("headwater version create office"));
 }
 

@@ -270,7 +270,7 @@ fn content_stays_in_use_as_long_as_a_version_a_draft_or_an_orphan_needs_it() {
     assert_eq!(roots(&memory), BTreeSet::from([content(1).root, content(2).root]));
     let own = memory.view.draft(&name("office"), VersionNumber(2)).unwrap().epoch;
     assert_eq!(own, Epoch(2));
-    memory.must(version::delete(&memory.view, &name("office"), VersionNumber(2), &[], &admin(9)));
+    memory.must(version::delete(&memory.view, &name("office"), VersionNumber(2), nobody(), &admin(9)));
     assert_eq!(
         roots(&memory),
         BTreeSet::from([content(1).root, content(2).root]),

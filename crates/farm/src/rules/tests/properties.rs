@@ -48,7 +48,7 @@ fn decide(view: &FarmView, command: &Command) -> Option<Change> {
             let image = RegisterVDisk { name: vdisk_name(id), ..image("x", id / 2) };
             vdisk::register(view, image, at(1))
         }
-        Command::DeleteVDisk(id) => vdisk::delete(view, &vdisk_name(id), &[]),
+        Command::DeleteVDisk(id) => vdisk::delete(view, &vdisk_name(id), nobody()),
         Command::Assign(id, of) => {
             let patch = DevicePatch { vdisks: Some(vec![vdisk_name(of)]), ..DevicePatch::default() };
             device::update(view, &device_name(id), patch)

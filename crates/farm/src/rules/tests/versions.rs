@@ -259,8 +259,8 @@ fn numbers_are_never_used_twice() {
     let change = version::create(&memory.view, create(None), &admin(3)).unwrap();
     let same = version::create(&memory.view, create(None), &admin(3)).unwrap();
     assert!(memory.commit(change) && !memory.commit(same));
-    memory.must(delete(&memory.view, &office(), VersionNumber(3), &[], &admin(4)));
-    memory.must(delete(&memory.view, &office(), two, &[], &admin(4)));
+    memory.must(delete(&memory.view, &office(), VersionNumber(3), nobody(), &admin(4)));
+    memory.must(delete(&memory.view, &office(), two, nobody(), &admin(4)));
     assert_eq!(memory.create(), VersionNumber(4));
 }
 
@@ -269,7 +269,7 @@ fn what_is_in_use_is_neither_retired_nor_deleted_and_the_user_is_named() {
     let mut memory = Memory::of_three();
     let gone = |memory: &Memory, number: u32| {
         let number = VersionNumber(number);
-        let refused = delete(&memory.view, &office(), number, &[], &admin(6)).unwrap_err();
+        let refused = delete(&memory.view, &office(), number, nobody(), &admin(6)).unwrap_err();
         assert!(!refused.hint.is_empty());
         (refused.message, retire(&memory.view, &office(), number, &admin(6)).is_err())
     };
@@ -292,7 +292,9 @@ fn what_is_in_use_is_neither_retired_nor_deleted_and_the_user_is_named() {
     memory.must(draft::mark_dirty(&memory.view, &lease, at(7)));
     assert!(gone(&memory, 3).0.contains("server hw1 has had changes"));
     let sessions = ["m-09".to_owned()];
-    let why = delete(&memory.view, &office(), number, &sessions, &admin(7)).unwrap_err().message;
+    let why = delete(&memory.view, &office(), number, Here { sessions: &sessions, ..nobody() }, &admin(7))
+        .unwrap_err()
+        .message;
     assert!(why.contains("open sessions read it: m-09"), "{why}");
 }
 
@@ -314,7 +316,7 @@ fn a_retired_version_is_booted_by_nobody_and_comes_back_by_test() {
     memory.must(promote(&memory.view, &to_test(&memory, number), &admin(7)));
     assert!(memory.version(2).retired.is_none());
     memory.must(retire(&memory.view, &office(), number, &admin(8)));
-    memory.must(delete(&memory.view, &office(), number, &[], &admin(9)));
+    memory.must(delete(&memory.view, &office(), number, nobody(), &admin(9)));
     assert!(memory.view.doomed.contains_key(&content(2).root));
 }
 
@@ -325,7 +327,7 @@ fn pinning_and_deleting_at_once_never_leaves_a_pin_of_nothing() {
     before.add(mac(1), Some("kiosk"));
     for scope in [PinScope::VDisk, PinScope::Collection(name("default")), PinScope::Device(name("kiosk"))] {
         let pin = pin(&before.view, &Pin { scope, vdisk: office(), number }, &admin(6)).unwrap();
-        let delete = delete(&before.view, &office(), number, &[], &admin(6)).unwrap();
+        let delete = delete(&before.view, &office(), number, nobody(), &admin(6)).unwrap();
         for (first, second) in [(pin.clone(), delete.clone()), (delete, pin)] {
             let mut memory = before.clone();
             assert!(memory.commit(first) && !memory.commit(second));
@@ -349,7 +351,7 @@ fn a_branch_is_a_new_vdisk_with_the_same_content() {
     assert_eq!(kind(branch(&memory.view, command("lab", number), &admin(6))), RefusalKind::Exists);
     let draft = memory.create();
     assert_eq!(kind(branch(&memory.view, command("new", draft), &admin(6))), RefusalKind::Invalid);
-    memory.must(delete(&memory.view, &office(), number, &[], &admin(7)));
+    memory.must(delete(&memory.view, &office(), number, nobody(), &admin(7)));
     assert!(memory.view.doomed.is_empty(), "vDisk lab has the content still");
     assert!(crate::roots_in_use(&memory.view).contains(&content(2).root));
 }
@@ -360,7 +362,7 @@ fn branching_and_deleting_at_once_never_leaves_a_vdisk_of_nothing() {
     let number = before.sealed(2);
     let command = Branch { vdisk: office(), number, name: name("lab"), comment: String::new() };
     let branch = branch(&before.view, command, &admin(6)).unwrap();
-    let delete = delete(&before.view, &office(), number, &[], &admin(6)).unwrap();
+    let delete = delete(&before.view, &office(), number, nobody(), &admin(6)).unwrap();
     for branch_first in [true, false] {
         let mut memory = before.clone();
         let (first, second) = if branch_first { (&branch, &delete) } else { (&delete, &branch) };
@@ -413,7 +415,7 @@ fn a_vdisk_at_its_limits_is_deleted_in_one_transaction() {
     }
     let refused = version::create(&memory.view, create(None), &admin(3)).unwrap_err();
     assert!(refused.message.contains("100 versions"), "{refused}");
-    let change = vdisk::delete(&memory.view, &office(), &[]).unwrap();
+    let change = vdisk::delete(&memory.view, &office(), nobody()).unwrap();
     assert!(change.writes.len() + change.events.len() <= 128 && change.preconditions.len() <= 128);
     assert!(memory.commit(change));
     assert!(memory.view.versions.is_empty() && memory.view.drafts.is_empty());

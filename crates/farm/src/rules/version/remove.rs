@@ -6,6 +6,7 @@ use crate::change::{Change, Refusal, RefusalKind};
 use crate::event::{EventKind, NewEvent};
 use crate::key::{Guard, Key};
 use crate::rules::draft::{dirty_refusal, holder_text, write_version};
+use crate::rules::reading::{Here, readers};
 use crate::rules::vdisk::{doom, some_of};
 use crate::timestamp::Stamp;
 use crate::vdisk::{VDisk, Version};
@@ -34,8 +35,8 @@ pub fn retire(
     Ok(change)
 }
 
-/// Deletes a version, or a draft that nobody holds and that is not dirty. `sessions` names the open
-/// sessions that read it.
+/// Deletes a version, or a draft that nobody holds and that is not dirty. Refused while sessions of
+/// any server read it; `here` names those of the server that is asked.
 ///
 /// Versions made from it stay: each has a root of its own, and what of its chunks they share with
 /// this one the stores keep.
@@ -43,15 +44,16 @@ pub fn delete(
     view: &FarmView,
     vdisk: &Name,
     number: VersionNumber,
-    sessions: &[String],
+    here: Here<'_>,
     stamp: &Stamp,
 ) -> Result<Change, Refusal> {
     let (vdisk, version) = (find_vdisk(view, vdisk)?, find(view, vdisk, number)?);
     let name = &vdisk.name;
     let mut change = Change::default();
     not_booted(view, &mut change, vdisk, version)?;
-    if !sessions.is_empty() {
-        let why = format!("open sessions read it: {}", some_of(sessions.iter()));
+    let readers = readers(view, here, name, Some(number));
+    if !readers.is_empty() {
+        let why = format!("open sessions read it: {}", some_of(readers.iter()));
         return Err(in_use(version, &why, "`headwater session list` shows them; shut the machines down"));
     }
     let children = view.drafts.values().filter(|draft| draft.vdisk == *name);

@@ -1,4 +1,9 @@
-//! `headwater farm init|token|join`
+//! `headwater farm init|token|join|status|backup|restore|accept|migrate`
+
+mod backup;
+mod migrate;
+mod restore;
+mod status;
 
 use crate::cli::Context;
 use crate::cli::output::{Output, time_of};
@@ -11,6 +16,7 @@ use api::{GrantedJoinToken, InitFarm, InitialisedFarm, NewJoinToken, paths};
 use clap::{Args, Subcommand};
 use mesh::identity::{KeyRequest, ServerIdentity};
 use mesh::join::{JoinAnswer, JoinError, JoinRequest, ask};
+use reqwest::Method;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -29,6 +35,23 @@ pub(crate) enum Farm {
         #[arg(long, value_name = "TIME")]
         expires: Option<Span>,
     },
+    /// Shows how the database and every server stand, what is wrong and what to do
+    Status {
+        /// Fail where something is wrong: for monitoring
+        #[arg(long)]
+        check: bool,
+    },
+    /// Writes all records into a new file on this machine, the farm's secrets among them
+    Backup {
+        /// The new file
+        file: PathBuf,
+    },
+    /// Brings a backup into the farm's database, while no server of the farm runs
+    Restore(restore::Restore),
+    /// Takes restored records as they are: what no record names may be deleted from stores again
+    Accept,
+    /// Moves the records of this server's embedded database to etcd, while it does not run
+    Migrate(migrate::Migrate),
     /// Makes this machine a server of the farm; before `headwater serve` runs on it
     Join(Join),
 }
@@ -72,7 +95,15 @@ impl Farm {
                     vec![("token", granted.token.clone()), ("until", time_of(granted.expires_ms))]
                 })
             }
-            Self::Join(_) => unreachable!("it needs no server on this machine"),
+            Self::Status { check } => status::run(context, check).await,
+            Self::Accept => {
+                context.client.act(Method::POST, paths::FARM_ACCEPT).await?;
+                context.output.done("the restored records are the farm's: stores are tidied up by them again")
+            }
+            Self::Backup { file } => backup::run(context, &file).await,
+            Self::Restore(_) | Self::Migrate(_) | Self::Join(_) => {
+                unreachable!("they need no server on this machine")
+            }
         }
     }
 }

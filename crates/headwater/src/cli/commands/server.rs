@@ -22,10 +22,10 @@ pub(crate) enum Server {
     Remove {
         /// The server
         name: Name,
-        /// Give up so many things that only this server has, as the refusal without it says; for a
-        /// machine that is gone for good
-        #[arg(long, value_name = "NUMBER")]
-        give_up: Option<u32>,
+        /// Give up the things that only this server has, whose digest the refusal without it says; for
+        /// a machine that is gone for good
+        #[arg(long, value_name = "DIGEST")]
+        give_up: Option<String>,
     },
 }
 
@@ -36,12 +36,20 @@ impl Server {
             Self::Show { name } => show(context, &name).await,
             Self::Remove { name, give_up } => {
                 let path = paths::fill(paths::SERVER, name.as_str());
-                let query = give_up.map(|things| format!("?give_up={things}")).unwrap_or_default();
+                if let Some(digest) = give_up.as_ref().filter(|digest| !is_digest(digest)) {
+                    let hint = "the refusal without --give-up says it";
+                    anyhow::bail!("{digest:?} is no digest: eight hexadecimal digits\nhint: {hint}");
+                }
+                let query = give_up.map(|digest| format!("?give_up={digest}")).unwrap_or_default();
                 context.client.act(Method::DELETE, &format!("{path}{query}")).await?;
                 context.output.done(&format!("server {name} is no member of the farm any more"))
             }
         }
     }
+}
+
+fn is_digest(text: &str) -> bool {
+    text.len() == 8 && text.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c))
 }
 
 async fn list(context: &Context) -> Result<()> {

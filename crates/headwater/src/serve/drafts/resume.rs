@@ -49,13 +49,13 @@ impl Drafts {
     }
 
     /// Deletes the files of drafts that no record knows: their versions were sealed or deleted.
-    pub(super) async fn clear_away_files(&self) {
+    pub(crate) async fn clear_away_files(&self) {
         for share in self.stores.all().cloned() {
             let worker = Arc::clone(&share);
             // Before the records are looked at: a record is written before its files are made.
             let found: Vec<_> = blocking(move || worker.store.drafts()).await;
             // What is only remembered while the database is away may be older than a draft.
-            if let Err(error) = self.farm.catch_up().await {
+            if let Err(error) = self.farm.may_delete().await {
                 return tracing::warn!(%error, "what is left of drafts is not tidied up");
             }
             let view = self.farm.view();

@@ -9,6 +9,10 @@ use std::time::Duration;
 /// How long to wait before a lost watch is taken up again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// What whoever runs a removed server is told.
+const REMOVED_HINT: &str = "hint: its devices' sessions go on, and nothing is changed through it any more: shut it down, or move \
+    its identity away and join it again: `headwater farm join TOKEN`";
+
 /// Why the farm cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LoadError {
@@ -78,6 +82,10 @@ fn apply(view: &mut FarmView, changes: ChangeSet) {
 
 fn publish(handle: &FarmHandle, view: FarmView) {
     let revision = view.revision;
+    let is_in = |view: &FarmView| view.servers.contains_key(handle.server());
+    if is_in(&handle.view()) && !is_in(&view) {
+        handle.fence(&format!("server {} was removed from the farm\n{REMOVED_HINT}", handle.server()));
+    }
     *handle.view.write().expect("no holder of this lock panics") = Arc::new(view);
     handle.applied.send_replace(revision);
 }

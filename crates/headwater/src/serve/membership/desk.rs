@@ -31,7 +31,7 @@ impl Desk {
         if self.config.database == Database::Embedded {
             bail!(
                 "the farm's records are in a file of one server (farm.database is \"embedded\"), so no other server can join\n\
-                 hint: move them to etcd: docs/operations/servers.md"
+                 hint: move them to etcd: docs/operations/servers.md, \"From the embedded database\""
             );
         }
         let (view, serial) = (self.farm.view(), Serial::random());

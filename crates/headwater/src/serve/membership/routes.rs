@@ -1,10 +1,11 @@
 //! `/v1/farm/...` and taking servers out.
 
-use super::{authority, clock, identity_dir};
+use super::first::{self, Left};
+use super::{authority, clock};
 use crate::join_token::JoinTokenText;
 use crate::serve::access::token_file;
 use crate::serve::api_error::ApiError;
-use crate::serve::farm::now;
+use crate::serve::farm::{FarmError, now};
 use crate::serve::routes::Routes;
 use crate::serve::state::Shared;
 use api::{
@@ -53,6 +54,11 @@ async fn init(
     body: Result<Json<InitFarm>, JsonRejection>,
 ) -> Result<(StatusCode, Json<InitialisedFarm>), ApiError> {
     let Json(InitFarm { address }) = body?;
+    let state_dir = state.config.server.state_dir.clone();
+    state.farm.catch_up().await?;
+    if first::resume(&state_dir, &state.farm).map_err(broken)? == Left::Finished {
+        return initialised(&state).await;
+    }
     let mut id = [0; 16];
     getrandom::fill(&mut id).expect("the system's randomness is available");
     let farm = FarmId(id);
@@ -69,13 +75,31 @@ async fn init(
     };
     let first = Joining { server: state.server.clone(), address, serial: serial.to_string() };
     let decided = |view: &farm::FarmView, now| membership::init(view, record.clone(), first.clone(), now);
-    state.farm.decide(decided).await?;
-    identity.save(&identity_dir(&state)).map_err(failed)?;
-    super::start(&Arc::clone(&state))
-        .await
-        .map_err(|error| ApiError::from_text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error:#}")))?;
-    let fingerprint = authority.fingerprint().to_string();
-    Ok((StatusCode::CREATED, Json(InitialisedFarm { farm: farm.to_string(), fingerprint })))
+    first::stage(&state_dir, &identity).map_err(broken)?;
+    match state.farm.decide(decided).await {
+        Ok(()) => first::finish(&state_dir).map_err(broken)?,
+        Err(error) => {
+            // Of what the database did not answer nothing is known: the next run finds out.
+            if matches!(error, FarmError::Refused(_)) {
+                first::give_up(&state_dir);
+            }
+            return Err(error.into());
+        }
+    }
+    initialised(&state).await
+}
+
+/// Opens the links of a server that has become the first member.
+async fn initialised(state: &Shared) -> Result<(StatusCode, Json<InitialisedFarm>), ApiError> {
+    super::start(&Arc::clone(state)).await.map_err(broken)?;
+    let view = state.farm.view();
+    let farm = super::farm_id(&view).map_err(broken)?.to_string();
+    let fingerprint = authority(&view).map_err(failed)?.fingerprint().to_string();
+    Ok((StatusCode::CREATED, Json(InitialisedFarm { farm, fingerprint })))
+}
+
+fn broken(error: anyhow::Error) -> ApiError {
+    ApiError::from_text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error:#}"))
 }
 
 async fn token(
@@ -106,11 +130,7 @@ async fn remove(
     query: Result<Query<RemoveServer>, QueryRejection>,
 ) -> Result<StatusCode, ApiError> {
     let Query(RemoveServer { give_up }) = query?;
-    // One whose removal was interrupted has no record any more, but copies that others rely on.
-    let is_known = |view: &farm::FarmView| {
-        view.servers.contains_key(&name) || view.copies.keys().any(|(_, of)| *of == name)
-    };
-    if !is_known(&state.farm.view()) {
+    if !membership::is_known(&state.farm.view(), &name) {
         let message = format!("there is no server {name}");
         return Err(ApiError::not_found(message, "`headwater server list` shows what there is"));
     }
@@ -120,7 +140,7 @@ async fn remove(
         state
             .farm
             .decide(|view, _| {
-                let change = membership::remove(view, &name, &state.server, give_up)?;
+                let change = membership::remove(view, &name, &state.server, give_up.as_deref())?;
                 left = !change.writes.is_empty();
                 Ok::<_, Refusal>(change)
             })

@@ -31,21 +31,26 @@ pub(in crate::serve) fn routes(routes: Routes) -> Routes {
 }
 
 async fn status(State(state): State<Shared>) -> Json<ReplicationView> {
-    let backlog = all(&state);
+    Json(standing(&state))
+}
+
+/// How replication to this server stands.
+pub(in crate::serve) fn standing(state: &AppState) -> ReplicationView {
+    let backlog = all(state);
     let of_us = |store: &model::Name| state.stores.find(Some(store)).is_some();
     let view = state.farm.view();
     let versions = view.versions.values();
     let versions =
         versions.filter(|version| view.vdisks.get(&version.vdisk).is_some_and(|v| of_us(&v.store)));
     let lacking = backlog.iter().filter(|lacking| lacking.version.is_some()).count();
-    Json(ReplicationView {
+    ReplicationView {
         server: state.server.clone(),
         peers: state.replication.connected(),
         complete_versions: versions.count().saturating_sub(lacking) as u32,
         lacking_versions: lacking as u32,
         missing_bytes: backlog.iter().filter_map(|lacking| lacking.missing_bytes).sum(),
         bytes_per_s: backlog.iter().map(|lacking| lacking.bytes_per_s).sum(),
-    })
+    }
 }
 
 async fn test(

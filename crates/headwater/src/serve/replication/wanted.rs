@@ -1,4 +1,4 @@
-//! Which contents this server's stores must have, by the farm's records.
+//! Which contents this server's stores must have, by the farm's records and by what is read here.
 
 use crate::serve::stores::{Share, Stores};
 use farm::FarmView;
@@ -8,13 +8,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What must be here: the versions of every vDisk in a store that this server has a share of, and
-/// the checkpoints of their drafts.
+/// the checkpoints of their drafts; and what sessions read here, as long as they do.
 pub(super) fn wanted(view: &FarmView, stores: &Stores, server: &Name) -> BTreeMap<Root, Wanted> {
     let mut wanted = BTreeMap::new();
     for share in stores.all() {
         let ours = view.stores.get(&share.name).is_some_and(|store| store.paths.contains_key(server));
         if ours {
             of_share(view, share, &mut wanted);
+        }
+        let reads = view.readings.get(server).into_iter().flat_map(|reading| &reading.reads);
+        for reads in reads.filter(|reads| reads.store == share.name) {
+            let store = Arc::clone(&share.store);
+            wanted.entry(reads.root).or_insert(Wanted { store, below: None, priority: Priority::Bulk });
         }
     }
     wanted
@@ -42,10 +47,17 @@ fn of_share(view: &FarmView, share: &Share, wanted: &mut BTreeMap<Root, Wanted>)
     }
 }
 
-/// Deletes what was on its way here and that no record names any more.
-pub(super) fn let_go(stores: &Stores, wanted: &BTreeMap<Root, Wanted>) {
+/// Deletes what was on its way here, that no record names any more and nobody reads. Nothing as long
+/// as the records are older than the stores.
+pub(super) fn let_go(view: &FarmView, stores: &Stores, wanted: &BTreeMap<Root, Wanted>) {
+    if view.restored.is_some() {
+        return;
+    }
     for share in stores.all() {
         for root in share.store.receiving().into_iter().filter(|root| !wanted.contains_key(root)) {
+            if share.is_read(view, root) {
+                continue;
+            }
             match share.store.delete(&root) {
                 Ok(_) => tracing::info!(root = %root.short(), "let go of a version that was on its way"),
                 Err(error) => tracing::warn!(root = %root.short(), %error, "a version on its way stays"),

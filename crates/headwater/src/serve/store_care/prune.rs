@@ -33,7 +33,9 @@ pub(super) async fn dry_run(state: &AppState, share: &Arc<Share>) -> Result<Prun
 
 /// Deletes what nothing needs.
 pub(super) async fn prune(state: &AppState, share: &Arc<Share>) -> Result<Pruned, PruneError> {
-    state.farm.catch_up().await?;
+    state.farm.may_delete().await?;
+    // What our own sessions have stopped to read a moment ago is not kept for them.
+    state.boot.reading.refresh().await?;
     share.settle(&state.farm).await;
     let mark = share.store.prune_mark();
     let planned = dry_run(state, share).await?;
@@ -61,9 +63,9 @@ pub(super) async fn prune(state: &AppState, share: &Arc<Share>) -> Result<Pruned
     Ok(pruned)
 }
 
-/// What must stay: what the farm's records need, and what somebody reads.
+/// What must stay: what the farm's records need, and what sessions of any server read.
 fn needed(state: &AppState) -> BTreeSet<Root> {
-    let mut needed = farm::roots_in_use(&state.farm.view());
+    let mut needed = farm::roots_kept(&state.farm.view());
     needed.extend(state.boot.sessions.list().into_iter().map(|session| session.root));
     needed
 }

@@ -74,8 +74,12 @@ async fn prune(
         true => prune::dry_run(&state, &share).await,
         false => prune::prune(&state, &share).await,
     };
-    let failed =
-        |error: prune::PruneError| ApiError::from_text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string());
+    let failed = |error: prune::PruneError| match error {
+        prune::PruneError::Farm(error) => error.into(),
+        prune::PruneError::Store(error) => {
+            ApiError::from_text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string())
+        }
+    };
     let store::Pruned { roots, layers, bytes } = pruned.map_err(failed)?;
     Ok(Json(PruneView { store: share.name.clone(), dry_run, roots, layers, bytes }))
 }

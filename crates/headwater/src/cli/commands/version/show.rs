@@ -8,6 +8,7 @@ use api::{
     BootProfileView, DirtyView, DraftView, HolderView, OriginView, StampView, VersionState, VersionView,
 };
 use model::Name;
+use std::collections::BTreeMap;
 
 /// The columns of a table of versions.
 const HEADS: [&str; 7] = ["version", "access", "adds", "made", "by", "held by", "comment"];
@@ -63,6 +64,7 @@ fn fields(version: &VersionView) -> Vec<(&'static str, String)> {
         ("data", bytes(version.data_bytes)),
         ("adds", or_dash(version.delta_bytes.map(bytes))),
         ("complete on", names(&version.copies)),
+        ("read by", or_dash(read_by(&version.read_by))),
         ("kernel", or_dash(kernel)),
         ("made", format!("{} by {}", time_of(version.created_ms), version.created_by)),
     ];
@@ -136,6 +138,13 @@ fn origin_text(origin: &OriginView) -> String {
 
 fn stamp(stamp: &StampView) -> String {
     format!("{} by {}", time_of(stamp.at_ms), stamp.by)
+}
+
+/// `12 on pvs01, 3 on pvs02`.
+fn read_by(read_by: &BTreeMap<Name, u32>) -> Option<String> {
+    let on: Vec<String> =
+        read_by.iter().map(|(server, sessions)| format!("{sessions} on {server}")).collect();
+    (!on.is_empty()).then(|| on.join(", "))
 }
 
 fn names(names: &[Name]) -> String {
