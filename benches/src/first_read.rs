@@ -18,7 +18,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-const VDISK: &str = "disk";
+/// The vDisk that is made.
+pub(crate) const VDISK: &str = "disk";
 const MIB: u64 = 1 << 20;
 /// How often a client asks again.
 const AGAIN: Duration = Duration::from_millis(2);
@@ -109,7 +110,7 @@ fn import(image: &Path) -> Value {
 }
 
 /// Waits until a client of pvs01 is told that the job is done.
-fn wait_for_job(rest: &mut Rest, job: &Value) -> Result<()> {
+pub(crate) fn wait_for_job(rest: &mut Rest, job: &Value) -> Result<()> {
     let path = format!("/v1/jobs/{}", job["id"]);
     let begun = Instant::now();
     loop {
@@ -125,7 +126,7 @@ fn wait_for_job(rest: &mut Rest, job: &Value) -> Result<()> {
 }
 
 /// Asks pvs02 for the version until a block of it is there.
-fn first_read(there: &mut Rest, version: u64, offset: u64, expected: &[u8]) -> Result<FirstRead> {
+pub(crate) fn first_read(there: &mut Rest, version: u64, offset: u64, expected: &[u8]) -> Result<FirstRead> {
     let begun = Instant::now();
     let wanted = json!({"vdisk": VDISK, "version": version});
     let opened = loop {

@@ -4,12 +4,16 @@
 //! line; it exits non-zero where the bar is missed.
 
 pub mod child;
+pub mod disk_probe;
 pub mod first_read;
 pub mod import_kill;
+pub mod lan;
 pub mod linked_servers;
 pub mod nbd;
+pub mod os_update;
 pub mod real_farm;
 pub mod real_image;
 pub mod real_server;
+pub mod replication;
 pub mod rest;
 pub mod version_kill;

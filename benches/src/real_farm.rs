@@ -1,13 +1,15 @@
 //! Several real servers on one etcd, each in a directory of its own, joined as an admin joins them.
 //!
-//! They reach each other over the loopback interface: no link has a limit or a delay.
+//! They reach each other over the loopback interface, without a limit or a delay, or are hosts of a
+//! network of their own ([`crate::lan`]).
 
-use crate::real_server::Server;
+use crate::lan::{self, Lan};
+use crate::real_server::{Place, Server};
 use anyhow::{Context, Result, ensure};
 use farm_db::etcd_child::EtcdCluster;
 use serde_json::json;
 use std::fs;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -25,14 +27,32 @@ impl Farm {
     /// Starts `pvs01` to `pvsNN` in `directory`, which is made anew, and waits until each is
     /// connected with all others.
     pub fn start(program: &Path, directory: &Path, count: usize) -> Result<Self> {
+        Self::start_at(&vec![Place::default(); count], Ipv4Addr::LOCALHOST, "", program, directory)
+    }
+
+    /// The same on the first `count` hosts of a network, with etcd where its bridge is; `more` are
+    /// sections of every server's configuration.
+    pub fn start_on(lan: &Lan, count: usize, more: &str, program: &Path, directory: &Path) -> Result<Self> {
+        let place = |host| Place { address: lan::address(host), prefix: lan.prefix(host) };
+        let places: Vec<Place> = (0..count).map(place).collect();
+        Self::start_at(&places, lan::HUB, more, program, directory)
+    }
+
+    fn start_at(
+        places: &[Place],
+        etcd: Ipv4Addr,
+        more: &str,
+        program: &Path,
+        directory: &Path,
+    ) -> Result<Self> {
         if directory.exists() {
             fs::remove_dir_all(directory)?;
         }
         fs::create_dir_all(directory)?;
-        let etcd = EtcdCluster::start(directory, 1);
+        let etcd = EtcdCluster::start_at(etcd, directory, 1);
         let mut farm = Self { servers: Vec::new(), etcd };
-        for number in 1..=count {
-            farm.add(program, directory, number)?;
+        for place in places {
+            farm.add(place, more, program, directory)?;
         }
         farm.wait_for_links()?;
         Ok(farm)
@@ -43,14 +63,25 @@ impl Farm {
         &self.servers[place]
     }
 
-    fn add(&mut self, program: &Path, directory: &Path, number: usize) -> Result<()> {
-        // Free at this moment; the server binds it a moment later.
-        let mesh = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    /// All of them.
+    pub fn servers(&self) -> &[Server] {
+        &self.servers
+    }
+
+    /// The processes of its etcd.
+    pub fn etcd_ids(&self) -> Vec<u32> {
+        self.etcd.ids()
+    }
+
+    fn add(&mut self, place: &Place, more: &str, program: &Path, directory: &Path) -> Result<()> {
+        // Free here at this moment; the server binds it a moment later.
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let mesh = format!("{}:{port}", place.address);
         let endpoints = self.etcd.endpoints().join("', '");
-        let more =
-            format!("[mesh]\nlisten = '{mesh}'\n[farm]\ndatabase = 'etcd'\nendpoints = ['{endpoints}']\n");
-        let name = format!("pvs{number:02}");
-        let server = Server::named(&name, &more, program, &directory.join(&name))?;
+        let farm = format!("[farm]\ndatabase = 'etcd'\nendpoints = ['{endpoints}']\n");
+        let more = format!("[mesh]\nlisten = '{mesh}'\n{farm}{more}");
+        let name = format!("pvs{:02}", self.servers.len() + 1);
+        let server = Server::at(place, &name, &more, program, &directory.join(&name))?;
         match self.servers.first() {
             None => {
                 server.start()?;

@@ -5,6 +5,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,11 +17,29 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The configuration's name in the directory.
 const CONFIG_FILE: &str = "server.toml";
 
+/// Where a server runs.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Where it listens.
+    pub address: Ipv4Addr,
+    /// The words before the program's own that bring it to its host.
+    pub prefix: Vec<String>,
+}
+
+impl Default for Place {
+    /// Here, on the loopback interface.
+    fn default() -> Self {
+        Self { address: Ipv4Addr::LOCALHOST, prefix: Vec::new() }
+    }
+}
+
 /// A server that can be killed and started again on the same directory.
 #[derive(Debug)]
 pub struct Server {
     program: PathBuf,
     directory: PathBuf,
+    /// The words before the program's own, where it runs on a host of its own.
+    prefix: Vec<String>,
     child: Arc<Mutex<Option<Child>>>,
     killed: Arc<AtomicBool>,
 }
@@ -33,19 +52,26 @@ impl Server {
 
     /// The same with a name, and more lines of configuration.
     pub fn named(name: &str, more: &str, program: &Path, directory: &Path) -> Result<Self> {
+        Self::at(&Place::default(), name, more, program, directory)
+    }
+
+    /// The same at a certain place.
+    pub fn at(place: &Place, name: &str, more: &str, program: &Path, directory: &Path) -> Result<Self> {
         if directory.exists() {
             fs::remove_dir_all(directory)?;
         }
         fs::create_dir_all(directory)?;
+        let address = place.address;
         let config = format!(
-            "[server]\nname = '{name}'\n[http]\nlisten = '127.0.0.1:0'\n[nbd]\nlisten = '127.0.0.1:0'\n{more}"
+            "[server]\nname = '{name}'\n[http]\nlisten = '{address}:0'\n[nbd]\nlisten = '{address}:0'\n{more}"
         );
         fs::write(directory.join(CONFIG_FILE), config)?;
         let program = program.canonicalize().with_context(|| {
             format!("{} is not there\nhint: cargo build --package headwater", program.display())
         })?;
         let (child, killed) = (Arc::default(), Arc::default());
-        Ok(Self { program, directory: directory.canonicalize()?, child, killed })
+        let (directory, prefix) = (directory.canonicalize()?, place.prefix.clone());
+        Ok(Self { program, directory, prefix, child, killed })
     }
 
     /// Starts it and waits until it answers.
@@ -53,7 +79,14 @@ impl Server {
         let url = self.directory.join("state/api.url");
         let _ = fs::remove_file(&url);
         let log = fs::File::options().create(true).append(true).open(self.directory.join("log"))?;
-        let mut command = Command::new(&self.program);
+        let mut command = match self.prefix.split_first() {
+            None => Command::new(&self.program),
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(&self.program);
+                command
+            }
+        };
         command.arg("serve").arg("--config").arg(self.config());
         command.arg("--state-dir").arg(self.directory.join("state"));
         command.env_remove("HEADWATER_URL").env_remove("HEADWATER_TOKEN");
@@ -117,6 +150,11 @@ impl Server {
         Ok(String::from_utf8(output.stdout)?)
     }
 
+    /// The id of its process.
+    pub fn id(&self) -> Result<u32> {
+        Ok(self.child().as_ref().context("the server runs")?.id())
+    }
+
     /// Its directory.
     pub fn directory(&self) -> &Path {
         &self.directory
@@ -139,7 +177,7 @@ impl Server {
 
     /// Bytes that it has caused to be written to disks since its start (proc(5), `write_bytes`).
     pub fn written_bytes(&self) -> Result<u64> {
-        let id = self.child().as_ref().context("the server runs")?.id();
+        let id = self.id()?;
         let io = fs::read_to_string(format!("/proc/{id}/io"))?;
         let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
         Ok(line.context("/proc has write_bytes")?.parse()?)

@@ -100,6 +100,11 @@ pub(crate) const CLAIMS: &[Claim] = &[
         Means::LongTest { package: "headwater-e2e", test: "etcd_away" },
     ),
     claim(
+        "faults",
+        "cut links, frozen and killed servers and etcd members, a full disk, flipped bytes, a lying peer: nothing is lost",
+        Means::LongTest { package: "headwater-e2e", test: "faults" },
+    ),
+    claim(
         "limits",
         "20 Mbit/s and a closed window of replication are obeyed; bulk does not slow what devices wait for",
         Means::Bench,
@@ -122,6 +127,11 @@ pub(crate) const CLAIMS: &[Claim] = &[
     claim(
         "lazy-first-read",
         "a version is read on another server within a second of its import or promotion, whatever its size",
+        Means::BenchOfServer,
+    ),
+    claim(
+        "replication-peers",
+        "an OS update brought to other servers, against rsync, syncthing, casync and the bare delta by HTTP",
         Means::BenchOfServer,
     ),
 ];

@@ -1,10 +1,11 @@
 //! Limits and windows of replication are obeyed, and bulk does not slow what devices wait for.
 //!
 //! Two servers in this process over a real link: TCP on the loopback interface, mutual TLS, stores
-//! on disk. Counted is what the link brought. The image is noise, so nothing can be packed, and no
-//! two of its chunks are the same.
+//! on disk. Counted is what the link brought. The images are noise, so nothing can be packed, and no
+//! two of their chunks are the same. Each round of reads has an image of its own, for bulk at full
+//! rate brings one within seconds; a round ends when little of it is missing.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use headwater_benches::linked_servers::{self, Server};
 use mesh::{Policy, Priority, Slot};
@@ -21,23 +22,24 @@ use store::{ImportOptions, Quiet};
 const LIMIT: u64 = 20_000_000 / 8;
 /// What may be on its way when a window closes or opens.
 const SETTLE: Duration = Duration::from_secs(2);
+/// The most reads of one image: they bring something too.
+const READS_A_ROUND: usize = 250;
+/// The most images of reads.
+const MAX_ROUNDS: u64 = 16;
 
 #[derive(Parser)]
 struct Arguments {
-    /// Where everything goes; needs three times the image.
+    /// Where everything goes; needs four times the image.
     #[arg(long, default_value = "target/bench")]
     directory: PathBuf,
-    /// The image in MiB.
-    #[arg(long, default_value_t = 2048)]
+    /// The image of each round in MiB.
+    #[arg(long, default_value_t = 1280)]
     image_mib: u64,
     /// How long each of the limited windows is measured, in seconds.
     #[arg(long, default_value_t = 20)]
     window_s: u64,
-    /// How often idle and busy reads are measured, one after the other.
-    #[arg(long, default_value_t = 4)]
-    rounds: u32,
-    /// Reads in each of them.
-    #[arg(long, default_value_t = 250)]
+    /// Idle reads, and busy ones, that are measured by turns.
+    #[arg(long, default_value_t = 1000)]
     reads: usize,
 }
 
@@ -57,22 +59,18 @@ fn main() -> Result<()> {
     let work = arguments.directory.join("limits.work");
     let _ = fs::remove_dir_all(&work);
     fs::create_dir_all(&work)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let servers = linked_servers::start(&runtime, &work, 2)?;
-    let root = import(&servers[0], &work, arguments.image_mib)?;
-    let figures = measure(&arguments, &servers[1], root)?;
-    drop(servers);
-    drop(runtime);
+    let figures = measure(&arguments, &work);
     fs::remove_dir_all(&work)?;
-    report(&arguments, &figures)
+    report(&arguments, &figures?)
 }
 
-fn import(server: &Server, work: &Path, mib: u64) -> Result<Root> {
+/// Imports noise that no other `number` has.
+fn import(server: &Server, work: &Path, number: u64, mib: u64) -> Result<Root> {
     let path = work.join("noise.raw");
     let mut file = BufWriter::new(File::create(&path)?);
     let mut piece = vec![0; 1 << 20];
-    for number in 0..mib {
-        blake3::Hasher::new().update(&number.to_le_bytes()).finalize_xof().fill(&mut piece);
+    for place in 0..mib {
+        blake3::Hasher::new().update(&(number << 32 | place).to_le_bytes()).finalize_xof().fill(&mut piece);
         file.write_all(&piece)?;
     }
     file.into_inner()?.sync_all()?;
@@ -83,8 +81,33 @@ fn import(server: &Server, work: &Path, mib: u64) -> Result<Root> {
     Ok(root)
 }
 
-fn measure(arguments: &Arguments, server: &Server, root: Root) -> Result<Figures> {
-    let window = Duration::from_secs(arguments.window_s);
+fn measure(arguments: &Arguments, work: &Path) -> Result<Figures> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let servers = linked_servers::start(&runtime, work, 2)?;
+    let mut figures = measure_limits(arguments, work, &servers)?;
+    let (mut idle, mut busy, mut bulk) = (Vec::new(), Vec::new(), (0, Duration::ZERO));
+    for number in 1..=MAX_ROUNDS {
+        eprintln!("reads, round {number}: {} of {} are measured", busy.len(), arguments.reads);
+        let left = (arguments.reads - busy.len()).min(READS_A_ROUND);
+        let round = read_round(arguments, work, &servers, number, left)?;
+        idle.extend(round.idle);
+        busy.extend(round.busy);
+        bulk = (bulk.0 + round.bulk_bytes, bulk.1 + round.bulk_time);
+        if busy.len() >= arguments.reads {
+            figures.bulk_mib_per_s = bulk.0 as f64 / bulk.1.as_secs_f64() / f64::from(1 << 20);
+            (figures.idle_p99, figures.busy_p99) = (p99(idle), p99(busy));
+            return Ok(figures);
+        }
+    }
+    bail!("only {} reads fit in {MAX_ROUNDS} rounds: --image-mib must be larger", busy.len())
+}
+
+/// The limits and the closed window, which bring little.
+fn measure_limits(arguments: &Arguments, work: &Path, servers: &[Server]) -> Result<Figures> {
+    let (server, window) = (&servers[1], Duration::from_secs(arguments.window_s));
+    // Twice what the limit lets through meanwhile.
+    let mib = (LIMIT * (4 * arguments.window_s + 20)) >> 20;
+    let root = import(&servers[0], work, 0, mib)?;
     server.puller.allow(limited());
     server.want(root, None);
     wait_for(|| server.puller.received_bytes() > 4 << 20).context("nothing comes")?;
@@ -97,25 +120,52 @@ fn measure(arguments: &Arguments, server: &Server, root: Root) -> Result<Figures
     let before = server.puller.received_bytes();
     std::thread::sleep(window);
     let closed_bytes = server.puller.received_bytes() - before;
-    let (mut idle, mut busy) = (Vec::new(), Vec::new());
-    let (mut bulk_bytes, mut bulk_time) = (0, Duration::ZERO);
-    let mut numbers = Numbers::new(1);
-    for round in 0..arguments.rounds {
-        eprintln!("reads, round {} of {}", round + 1, arguments.rounds);
-        idle.extend(reads(server, root, arguments.reads, &mut numbers)?);
-        server.puller.allow(Policy::default());
-        std::thread::sleep(Duration::from_millis(100));
-        let (before, begun) = (server.puller.received_bytes(), Instant::now());
-        busy.extend(reads(server, root, arguments.reads, &mut numbers)?);
-        bulk_bytes += server.puller.received_bytes() - before;
-        bulk_time += begun.elapsed();
-        server.puller.allow(closed());
-        std::thread::sleep(SETTLE);
-    }
-    ensure!(!server.is_complete(root)?, "all has come before the end: --image-mib must be larger");
-    let bulk_mib_per_s = bulk_bytes as f64 / bulk_time.as_secs_f64() / f64::from(1 << 20);
-    let (idle_p99, busy_p99) = (p99(idle), p99(busy));
-    Ok(Figures { limited, by_slot, closed_bytes, idle_p99, busy_p99, bulk_mib_per_s })
+    ensure!(!server.is_complete(root)?, "all has come before the end: the limits were not kept");
+    forget(servers, root)?;
+    let zero = Duration::ZERO;
+    Ok(Figures { limited, by_slot, closed_bytes, idle_p99: zero, busy_p99: zero, bulk_mib_per_s: 0.0 })
+}
+
+/// What one round of reads brought.
+struct Round {
+    idle: Vec<Duration>,
+    busy: Vec<Duration>,
+    bulk_bytes: u64,
+    bulk_time: Duration,
+}
+
+/// Reads of an image of its own: beside bulk at full rate until little of it is missing, and before
+/// that as many while nothing else comes.
+fn read_round(
+    arguments: &Arguments,
+    work: &Path,
+    servers: &[Server],
+    number: u64,
+    count: usize,
+) -> Result<Round> {
+    let server = &servers[1];
+    server.puller.allow(closed());
+    let root = import(&servers[0], work, number, arguments.image_mib)?;
+    server.want(root, None);
+    wait_for(|| server.store.version(&root).is_ok()).context("its manifest does not come")?;
+    std::thread::sleep(SETTLE);
+    let mut numbers = Numbers::new(number);
+    let idle = reads(server, root, count, &mut numbers)?;
+    server.puller.allow(Policy::default());
+    std::thread::sleep(Duration::from_millis(100));
+    let (before, begun) = (server.puller.received_bytes(), Instant::now());
+    let busy = reads(server, root, count, &mut numbers)?;
+    let (bulk_bytes, bulk_time) = (server.puller.received_bytes() - before, begun.elapsed());
+    server.puller.allow(closed());
+    forget(servers, root)?;
+    Ok(Round { idle, busy, bulk_bytes, bulk_time })
+}
+
+/// Deletes an image on both, so that the next one has room.
+fn forget(servers: &[Server], root: Root) -> Result<()> {
+    servers[1].puller.want(BTreeMap::new());
+    servers.iter().try_for_each(|server| server.store.delete(&root).map(drop))?;
+    Ok(())
 }
 
 fn limited() -> Policy {
@@ -134,14 +184,14 @@ fn rate(server: &Server, window: Duration) -> f64 {
     bytes as f64 / begun.elapsed().as_secs_f64() / LIMIT as f64
 }
 
-/// How long a device waits for a chunk that is not there, again and again.
+/// How long a device waits for a chunk that is not there, again and again: `count` times, or until
+/// an eighth of the image is missing.
 fn reads(server: &Server, root: Root, count: usize, numbers: &mut Numbers) -> Result<Vec<Duration>> {
     let version = server.store.version(&root)?;
-    let chunks = u64::from(version.size().chunk_count());
+    let chunks = version.size().chunk_count();
     let mut took = Vec::with_capacity(count);
-    while took.len() < count {
-        ensure!(version.missing_count() > 0, "all has come before the end: --image-mib must be larger");
-        let chunk = ChunkIndex(numbers.below(chunks) as u32);
+    while took.len() < count && version.missing_count() > chunks / 8 {
+        let chunk = ChunkIndex(numbers.below(u64::from(chunks)) as u32);
         if version.is_readable(chunk) {
             continue;
         }
@@ -180,7 +230,7 @@ fn report(arguments: &Arguments, figures: &Figures) -> Result<()> {
         limited * 100.0,
         by_slot * 100.0,
         arguments.window_s,
-        arguments.reads * arguments.rounds as usize,
+        arguments.reads,
         idle_p99.as_secs_f64() * 1000.0,
         busy_p99.as_secs_f64() * 1000.0,
         if good { "" } else { " - MISSED" },
