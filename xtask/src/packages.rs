@@ -33,6 +33,7 @@ const fn package(name: &'static str, purpose: Purpose, reason: &'static str) -> 
 const PACKAGES: &[Package] = &[
     package("build-essential", Purpose::Build, "the linker, and a C compiler for the embedded SQLite"),
     package("protobuf-compiler", Purpose::Build, "compiles etcd's interface for the client (protoc)"),
+    package("libprotobuf-dev", Purpose::Build, "the definitions that etcd's interface includes"),
     package("qemu-system-x86", Purpose::Lab, "the diskless machines"),
     package("ipxe-qemu", Purpose::Lab, "their network boot ROMs"),
     package("ipxe", Purpose::Lab, "the loader that the TFTP server hands out (undionly.kpxe)"),
