@@ -75,6 +75,14 @@ impl Sqlite {
         Ok(Self { jobs, latest })
     }
 
+    /// Waits until the file is closed and another process may open it: until the other clones and
+    /// watches are gone too.
+    pub async fn close(self) {
+        let Self { jobs, mut latest } = self;
+        drop(jobs);
+        while latest.changed().await.is_ok() {}
+    }
+
     async fn ask<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Engine) -> Result<T, DbError> + Send + 'static,
@@ -103,6 +111,8 @@ fn serve(mut engine: Engine, mut queue: mpsc::Receiver<Job>, report: watch::Send
     }
     drop(engine);
     drop(lock);
+    // Last: `Sqlite::close` waits for it.
+    drop(report);
 }
 
 #[async_trait]

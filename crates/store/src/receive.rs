@@ -22,11 +22,16 @@ use model::manifest::{PAGE_CHUNKS, page_of};
 use model::{CHUNK_SIZE, ChunkHash, ChunkIndex, PageHash, Root};
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Bytes after which who brings bulk makes a batch durable without being asked: 32 MiB, by eye, so
 /// that a fast link causes few syncs, which slow everybody's reads, and little waits in memory.
 const BATCH_BYTES: u64 = 32 << 20;
+/// The same while devices wait for chunks: their reads stand in line behind what a sync writes out.
+const BATCH_BESIDE_DEVICES_BYTES: u64 = 4 << 20;
+/// Bulk after the last chunk that a device has waited for, until batches are large again.
+const BESIDE_DEVICES_BYTES: u64 = 64 << 20;
 /// The same for who brings what a device waits for; somebody else should have done it long before.
 const MAX_UNSETTLED_BYTES: u64 = 2 * BATCH_BYTES;
 
@@ -110,11 +115,14 @@ pub struct Receiving {
     options: ReceiveOptions,
     /// Chunks that are to get the same bytes as an earlier one, by the beginning of their hash.
     twins: Mutex<HashMap<u64, Vec<u32>>>,
+    /// Bytes of bulk until batches are large again.
+    beside_devices: AtomicU64,
 }
 
 impl Receiving {
     fn new(store: &Store, version: Arc<StoredVersion>, options: ReceiveOptions) -> Self {
-        Self { store: store.clone(), version, options, twins: Mutex::default() }
+        let (store, twins) = (store.clone(), Mutex::default());
+        Self { store, version, options, twins, beside_devices: AtomicU64::new(0) }
     }
 
     /// The version's name.
@@ -150,8 +158,8 @@ impl Receiving {
 
     /// Takes the bytes of a chunk, and for all chunks with the same bytes. They can be read at once,
     /// from memory, and are durable after the next [`Receiving::settle`], which this calls by itself
-    /// every 32 MiB of bulk; where a device waits, only after 64 MiB. Answers how many chunks were
-    /// taken; 0 where the chunk was here.
+    /// every 32 MiB of bulk, and every 4 MiB while devices wait for other chunks; where one waits for
+    /// this, only after 64 MiB. Answers how many chunks were taken; 0 where the chunk was here.
     ///
     /// After an error of the store the chunk is missing again.
     pub fn put(&self, chunk: ChunkIndex, bytes: &[u8], urgency: Urgency) -> Result<u32, ReceiveError> {
@@ -168,14 +176,23 @@ impl Receiving {
                 taken += u32::from(self.take(twin, &bytes, urgency)?);
             }
         }
-        let most = match urgency {
-            Urgency::OnDemand => MAX_UNSETTLED_BYTES,
-            Urgency::Bulk => BATCH_BYTES,
-        };
+        let most = self.batch_bytes(urgency, bytes.len() as u64);
         if self.growing().iter().map(|layer| layer.unsettled_bytes()).sum::<u64>() >= most {
             self.settle()?;
         }
         Ok(taken)
+    }
+
+    /// How much may wait for a sync, now that `bytes` more were put.
+    fn batch_bytes(&self, urgency: Urgency, bytes: u64) -> u64 {
+        if urgency == Urgency::OnDemand {
+            self.beside_devices.store(BESIDE_DEVICES_BYTES, Ordering::Relaxed);
+            return MAX_UNSETTLED_BYTES;
+        }
+        // Two who count at once forget some bytes of one: it is no exact figure.
+        let left = self.beside_devices.load(Ordering::Relaxed);
+        self.beside_devices.store(left.saturating_sub(bytes), Ordering::Relaxed);
+        if left > 0 { BATCH_BESIDE_DEVICES_BYTES } else { BATCH_BYTES }
     }
 
     /// Makes everything that was put durable and lets it be read; answers how many chunks this was.

@@ -125,8 +125,8 @@ async fn a_long_history_is_read_in_whole_transactions() {
     }
 }
 
-#[test]
-fn a_foreign_or_newer_or_damaged_file_is_refused_with_a_hint() {
+#[tokio::test]
+async fn a_foreign_or_newer_or_damaged_file_is_refused_with_a_hint() {
     let dir = tempfile::tempdir().unwrap();
     let refused = |name: &str| match Sqlite::open(&dir.path().join(name)) {
         Err(DbError::Unusable(why)) => why,
@@ -136,15 +136,11 @@ fn a_foreign_or_newer_or_damaged_file_is_refused_with_a_hint() {
     foreign.execute_batch("CREATE TABLE mine (x)").unwrap();
     assert!(refused("foreign").contains("another program's"));
 
-    drop(Sqlite::open(&dir.path().join("newer")).unwrap());
+    Sqlite::open(&dir.path().join("newer")).unwrap().close().await;
     let newer = rusqlite::Connection::open(dir.path().join("newer")).unwrap();
-    newer.busy_timeout(Duration::from_secs(20)).unwrap();
     newer.pragma_update(None, "user_version", 2).unwrap();
     drop(newer);
-    let mut why = refused("newer");
-    while why.contains("another headwater") {
-        why = refused("newer");
-    }
+    let why = refused("newer");
     assert!(why.contains("format revision 2") && why.contains("hint:"), "{why}");
 
     std::fs::write(dir.path().join("noise"), vec![0x5a; 8192]).unwrap();

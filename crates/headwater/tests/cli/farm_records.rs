@@ -143,7 +143,9 @@ fn a_backup_that_is_damaged_cut_off_or_something_else_changes_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_interrupted_restore_keeps_servers_from_starting_until_it_was_run_again() {
     let home = home_with_backup();
-    interrupt(&embedded(&home)).await;
+    let database = embedded(&home);
+    interrupt(&database).await;
+    database.close().await;
     let said = not_started(&home);
     assert!(said.contains("not all are there") && said.contains("farm restore"), "{said}");
     done(&home, &["restore", text(&home.path("farm.backup"))]);

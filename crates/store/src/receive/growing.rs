@@ -2,8 +2,9 @@
 //!
 //! A chunk goes through three states here: wanted, taken (its bytes were given to the file system,
 //! or wait in memory for the next batch; nobody reads the file's), and stored (they were synced, and
-//! only then does the presence say so: DESIGN section 9, invariant 3). The presence file is changed in place, block by block; a
-//! power loss may tear a block, which its checksum tells (`recover.rs`).
+//! only then does the presence say so: DESIGN section 9, invariant 3). The presence file is changed
+//! in place, block by block; a power loss may tear a block, which its checksum tells (`recover.rs`).
+//! It is written and synced while nobody else is kept waiting: a device's chunk is taken meanwhile.
 
 use super::Urgency;
 use crate::files::{Files, OpenFile};
@@ -24,7 +25,8 @@ pub(crate) struct Growing {
     name: LayerName,
     size: DiskSize,
     data: Arc<dyn OpenFile>,
-    present: Arc<dyn OpenFile>,
+    /// Held while the presence file is written or synced; taken before `filling`, never after it.
+    present: Mutex<Arc<dyn OpenFile>>,
     filling: Mutex<Filling>,
     /// Held while a batch is made durable, so that who waits for it finds its chunk readable.
     pub(super) settling: Mutex<()>,
@@ -37,8 +39,8 @@ struct Filling {
     taken: BTreeMap<u32, Taken>,
     /// Blocks of the presence file that are older than `presence`.
     stale: BTreeSet<u32>,
-    /// Whether the presence file was written since it was synced.
-    unsynced: bool,
+    /// Blocks that were written, or are just being written, since the presence file was synced.
+    unsynced: BTreeSet<u32>,
 }
 
 /// A chunk of the next batch.
@@ -60,9 +62,9 @@ impl Growing {
         presence: Presence,
     ) -> io::Result<Self> {
         let data = files.open_file(&directory.join(DATA_FILE))?;
-        let present = files.open_file(&directory.join(PRESENCE_FILE))?;
-        let (taken, stale) = (BTreeMap::new(), BTreeSet::new());
-        let filling = Mutex::new(Filling { presence, taken, stale, unsynced: false });
+        let present = Mutex::new(files.open_file(&directory.join(PRESENCE_FILE))?);
+        let (taken, stale, unsynced) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        let filling = Mutex::new(Filling { presence, taken, stale, unsynced });
         Ok(Self { name: name.clone(), size, data, present, filling, settling: Mutex::new(()) })
     }
 
@@ -78,7 +80,7 @@ impl Growing {
     /// Whether chunks are still to come, or what came is not told by the presence file yet.
     pub(crate) fn is_unfinished(&self) -> bool {
         let filling = self.filling();
-        filling.unsynced || !filling.stale.is_empty() || filling.presence.has_wanted()
+        !filling.unsynced.is_empty() || !filling.stale.is_empty() || filling.presence.has_wanted()
     }
 
     /// Whether the chunk is to come and was not taken yet.
@@ -130,20 +132,27 @@ impl Growing {
             filling.presence.set(chunk, ChunkState::Stored);
             filling.stale.insert(block_of(chunk));
         }
+        drop(filling);
         // A presence that cannot be written now is written with the next batch.
-        let _ = self.write_presence(&mut filling);
+        let _ = self.write_presence(&**self.present());
         Ok(taken.into_keys().map(ChunkIndex).collect())
     }
 
-    /// Waits until the presence file says durably what is here.
+    /// Waits until the presence file says durably what is here. After an error all that it may have
+    /// lost is written again by the next call: what a failed sync left is not known.
     pub(crate) fn sync_presence(&self) -> io::Result<()> {
-        let mut filling = self.filling();
-        self.write_presence(&mut filling)?;
-        if filling.unsynced {
-            self.present.sync()?;
-            filling.unsynced = false;
+        let present = self.present();
+        self.write_presence(&**present)?;
+        if self.filling().unsynced.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let synced = present.sync();
+        let mut filling = self.filling();
+        let mut blocks = std::mem::take(&mut filling.unsynced);
+        if synced.is_err() {
+            filling.stale.append(&mut blocks);
+        }
+        synced
     }
 
     /// Sets the states of chunks in the blocks of the file that a crash has torn.
@@ -157,13 +166,17 @@ impl Growing {
         self.sync_presence()
     }
 
-    fn write_presence(&self, filling: &mut Filling) -> io::Result<()> {
-        while let Some(block) = filling.stale.first().copied() {
-            filling.unsynced = true;
-            self.present.write_all_at(&filling.presence.encode_block(block), offset_of(block))?;
-            filling.stale.remove(&block);
+    /// Writes the blocks that are older than what is in memory to `present`, which is locked.
+    fn write_presence(&self, present: &dyn OpenFile) -> io::Result<()> {
+        loop {
+            // By itself, so that nobody waits for the write.
+            let next = self.filling().begin_block();
+            let Some((block, bytes)) = next else { return Ok(()) };
+            if let Err(error) = present.write_all_at(&bytes, offset_of(block)) {
+                self.filling().stale.insert(block);
+                return Err(error);
+            }
         }
-        Ok(())
     }
 
     /// Lets the page cache go of what no device waits for.
@@ -174,6 +187,10 @@ impl Growing {
         }
     }
 
+    fn present(&self) -> MutexGuard<'_, Arc<dyn OpenFile>> {
+        self.present.lock().expect(NO_PANIC)
+    }
+
     fn filling(&self) -> MutexGuard<'_, Filling> {
         self.filling.lock().expect(NO_PANIC)
     }
@@ -182,6 +199,13 @@ impl Growing {
 impl Filling {
     fn wants(&self, chunk: ChunkIndex) -> bool {
         self.presence.get(chunk) == ChunkState::Wanted && !self.taken.contains_key(&chunk.0)
+    }
+
+    /// A block of the presence file that is to be written, and its bytes.
+    fn begin_block(&mut self) -> Option<(u32, Vec<u8>)> {
+        let block = self.stale.pop_first()?;
+        self.unsynced.insert(block);
+        Some((block, self.presence.encode_block(block)))
     }
 }
 
