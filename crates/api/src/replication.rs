@@ -217,4 +217,6 @@ pub enum Steer {
     Resume,
     /// The versions that there are come whatever the schedule says.
     Now,
+    /// The opposite: they come when the schedule lets them.
+    AsScheduled,
 }

@@ -15,7 +15,8 @@
 //! - Several receivers of one root share the work: each fetches its own part from whoever has it
 //!   all, and the rest from each other. One that is slow is not waited for.
 //! - A silent request is given up and asked again elsewhere, with growing pauses; a peer that sends
-//!   wrong bytes is not asked for that root again.
+//!   wrong bytes is not asked for that root for a minute, or until it has been away; with each
+//!   further time for twice as long, up to an hour.
 //! - As long as one source stays, every wanted root is completed.
 //!
 //! What it does not do: bytes, manifests and possession announcements are the driver's.
@@ -179,7 +180,7 @@ impl Engine {
         self.works.get(&root).is_some_and(|work| work.missing.contains(chunk))
     }
 
-    /// The peers that have something of a root, wanted or not, and never sent anything else.
+    /// The peers that have something of a root, wanted or not, and did not send wrong bytes of it lately.
     pub fn sources_of(&self, root: Root) -> Vec<Name> {
         self.sources(root).map(|(name, _)| name.clone()).collect()
     }
@@ -212,7 +213,9 @@ impl Engine {
             Event::Slot(slot) => self.enter_slot(slot),
             Event::Paused { root } => self.set_paused(root, true),
             Event::Resumed { root } => self.set_paused(root, false),
-            Event::Now { root } => _ = self.works.get_mut(&root).map(|work| work.forced = true),
+            Event::Forced { root, forced } => {
+                _ = self.works.get_mut(&root).map(|work| work.forced = forced);
+            }
             Event::Tick => {}
         }
     }
@@ -265,6 +268,8 @@ impl Engine {
         let theirs: Vec<_> =
             self.requests.iter().filter(|(_, r)| r.peer == *name).map(|(id, _)| *id).collect();
         theirs.into_iter().for_each(|id| _ = self.end(id));
+        let now = self.now;
+        self.works.values_mut().for_each(|work| work.end_ban(name, now));
         for root in self.peers.remove(name).map(|peer| peer.has).unwrap_or_default().into_keys() {
             self.works.get_mut(&root).map(|work| work.away.insert(name.clone()));
         }
@@ -342,7 +347,7 @@ impl Engine {
 
     fn wrong(&mut self, root: Root, peer: Name) {
         let Some(work) = self.works.get_mut(&root) else { return };
-        if !work.banned.insert(peer.clone()) {
+        if !work.ban(&peer, self.now) {
             return;
         }
         let of_peer = |r: &Request| r.peer == peer && r.root == root;
@@ -504,10 +509,10 @@ impl Engine {
 
     fn tell_wake(&mut self) {
         let deadlines = self.requests.values().map(|request| request.deadline);
-        let pauses = self
-            .works
-            .values()
-            .flat_map(|work| work.troubles.values().map(|trouble| trouble.until).chain(work.courtesy_until));
+        let pauses = self.works.values().flat_map(|work| {
+            let bans = work.bans.values().map(|ban| ban.until);
+            work.troubles.values().map(|trouble| trouble.until).chain(bans).chain(work.courtesy_until)
+        });
         let next = deadlines.chain(pauses).filter(|at| *at > self.now).min().unwrap_or(Duration::MAX);
         let next = next.min(self.next_wake.max(self.now + Duration::from_millis(1)));
         if next != Duration::MAX && (next < self.told_wake || self.told_wake <= self.now) {

@@ -81,7 +81,7 @@ pub trait PullObserver: Send + Sync {
     /// All of a version is here, durable, and unclaimed in its store.
     fn completed(&self, root: Root);
 
-    /// A peer sent bytes that are not what they should be, and is not asked for this root again.
+    /// A peer sent bytes that are not what they should be, and is not asked for this root for a while.
     fn bad_peer(&self, peer: &Name, root: Root, reason: &str);
 
     /// Requests to a peer have failed so many times in a row; it is asked again, ever less often.
@@ -174,13 +174,11 @@ struct State {
     coming: BTreeMap<Root, Coming>,
     /// Of these the manifest is being fetched.
     opening: BTreeSet<Root>,
-    /// Versions that are said to lack more than was thought.
-    again: BTreeSet<Root>,
     /// Boot profiles of versions that are wanted.
     profiles: BTreeMap<Root, Vec<ChunkIndex>>,
     policy: Policy,
-    /// Peers that sent a manifest with another root.
-    liars: BTreeSet<(Name, Root)>,
+    /// Peers that sent a manifest with another root, and when.
+    liars: BTreeMap<(Name, Root), Instant>,
 }
 
 /// A version of which the manifest is here.
@@ -249,19 +247,10 @@ impl Puller {
             state.coming.keys().filter(|root| !wanted.contains_key(root)).copied().collect();
         gone.iter().for_each(|root| _ = state.coming.remove(root));
         state.profiles.retain(|root, _| wanted.contains_key(root));
-        state.again.retain(|root| wanted.contains_key(root));
-        state.liars.retain(|(_, root)| wanted.contains_key(root));
+        state.liars.retain(|(_, root), _| wanted.contains_key(root));
         state.wanted = wanted;
         drop(state);
         gone.into_iter().for_each(|root| self.shared.tell_engine(Event::Unwanted { root }));
-        self.shared.changed.notify_all();
-    }
-
-    /// Says that a version which was whole lacks something now, as after a quarantine: what its
-    /// store says is missing is fetched again. Costs nothing where nothing is missing, or where the
-    /// version is not wanted.
-    pub fn again(&self, root: Root) {
-        self.shared.state().again.insert(root);
         self.shared.changed.notify_all();
     }
 
@@ -347,6 +336,8 @@ const NO_PANIC: &str = "no thread panics while it holds the puller's state";
 /// Who takes an answer in judges how long its peer is silent. The engine's own clock runs also while
 /// this server's disk is slow, so it gives a request up only after so many times that.
 const BACKSTOP: u32 = 6;
+/// How long a peer is not asked for a version of which it sent the manifest of another.
+const LIAR_PAUSE: Duration = Duration::from_secs(60);
 /// The most chunks of one read-ahead that go before others: 16 MiB.
 const MAX_EXPECTED: usize = 256;
 
@@ -383,17 +374,20 @@ impl State {
             wanted: BTreeMap::new(),
             coming: BTreeMap::new(),
             opening: BTreeSet::new(),
-            again: BTreeSet::new(),
             profiles: BTreeMap::new(),
             policy: Policy::default(),
-            liars: BTreeSet::new(),
+            liars: BTreeMap::new(),
         }
     }
 
     /// Who has something of a root and never sent anything else.
     fn sources(&self, root: Root) -> Vec<Name> {
         let mut sources = self.engine.sources_of(root);
-        sources.retain(|peer| !self.liars.contains(&(peer.clone(), root)));
+        let is_liar = |peer: &Name| {
+            let lied = self.liars.get(&(peer.clone(), root));
+            lied.is_some_and(|lied| lied.elapsed() < LIAR_PAUSE)
+        };
+        sources.retain(|peer| !is_liar(peer));
         sources
     }
 }
@@ -436,7 +430,10 @@ impl PeerHandler for Handler {
     }
 
     fn lost(&self, peer: &Name) {
-        self.0.state().lanes.remove(peer);
+        let mut state = self.0.state();
+        state.lanes.remove(peer);
+        state.liars.retain(|(liar, _), _| liar != peer);
+        drop(state);
         self.0.tell_engine(Event::PeerDown { peer: peer.clone() });
         self.0.changed.notify_all();
     }

@@ -36,6 +36,8 @@ pub enum Steer {
     Resume,
     /// The versions that there are come whatever the schedule says.
     Now,
+    /// The opposite: they come when the schedule lets them.
+    AsScheduled,
 }
 
 /// Changes the settings of the farm.
@@ -64,7 +66,7 @@ pub fn change(view: &FarmView, patch: &ReplicationPatch) -> Result<Change, Refus
     Ok(put(view, &settings, "farm", "the settings of replication were changed"))
 }
 
-/// Pauses or resumes a vDisk, or has it come now.
+/// Pauses or resumes a vDisk, or has it come now or as scheduled.
 pub fn steer(view: &FarmView, vdisk: &Name, steer: Steer) -> Result<Change, Refusal> {
     if !view.vdisks.contains_key(vdisk) {
         return Err(Refusal::not_found("vDisk", vdisk, "vdisk list"));
@@ -79,6 +81,10 @@ pub fn steer(view: &FarmView, vdisk: &Name, steer: Steer) -> Result<Change, Refu
         Steer::Resume => {
             settings.paused_vdisks.remove(vdisk);
             format!("replication of vDisk {vdisk} goes on")
+        }
+        Steer::AsScheduled => {
+            settings.now.remove(vdisk);
+            format!("vDisk {vdisk} is replicated when the schedule lets it")
         }
         Steer::Now => {
             check_not_paused(&settings, vdisk)?;

@@ -65,6 +65,8 @@ fn a_server_joins_once_with_a_token_pulls_what_is_imported_and_is_refused_when_i
     assert_eq!(two.json(&["replication", "status"])[0]["complete_versions"], 0);
     assert!(two.refused(&["replication", "now", "office"], 3).contains("replication resume"));
     two.run(&["replication", "resume"]);
+    assert_eq!(two.json(&["replication", "now", "office"])["now"]["office"], 1);
+    assert_eq!(two.json(&["replication", "now", "office", "--undo"])["now"], serde_json::json!({}));
     let complete = || two.json(&["replication", "status"])[0]["complete_versions"] == 1;
     wait_for("the version on the other server", complete);
     assert_eq!(one.json(&["server", "show", "pvs02"])["incarnation"], 1);

@@ -35,10 +35,11 @@ impl Engine {
         }
     }
 
-    /// The peers that can be asked for something of a root.
+    /// The peers that can be asked for something of a root, sooner or later; none that sent wrong
+    /// bytes of it lately.
     pub(super) fn sources(&self, root: Root) -> impl Iterator<Item = (&Name, &Has)> {
-        let banned = self.works.get(&root).map(|work| &work.banned);
-        let usable = move |name: &Name| !banned.is_some_and(|banned| banned.contains(name));
+        let (work, now) = (self.works.get(&root), self.now);
+        let usable = move |name: &Name| !work.is_some_and(|work| work.is_banned(name, now));
         self.peers
             .iter()
             .filter_map(move |(name, peer)| Some((name, peer.has.get(&root)?)))

@@ -177,10 +177,12 @@ pub enum Event {
         /// The root.
         root: Option<Root>,
     },
-    /// An admin wants a root now, whatever the schedule says.
-    Now {
+    /// Whether an admin wants a root now, whatever the schedule says.
+    Forced {
         /// The root.
         root: Root,
+        /// Whether it is so.
+        forced: bool,
     },
     /// Nothing; the time has come that [`Action::WakeAt`] named.
     Tick,

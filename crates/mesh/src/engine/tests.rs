@@ -93,7 +93,12 @@ fn a_closed_schedule_stops_bulk_until_an_admin_wants_it_now() {
     engine.handle(SECOND, Event::HasAll { peer: name("a"), root: root(1) });
     assert!(asks(&engine.handle(SECOND, wanted(10))).is_empty());
     assert_eq!(engine.backlog(root(1)).unwrap().reason, Reason::ScheduleClosed);
-    assert_eq!(asks(&engine.handle(SECOND, Event::Now { root: root(1) })).len(), 1);
+    let forced = |forced| Event::Forced { root: root(1), forced };
+    let actions = engine.handle(SECOND, forced(true));
+    assert_eq!(asks(&actions).len(), 1);
+    // That is taken back: what is on its way comes, nothing more is asked for.
+    engine.handle(SECOND, forced(false));
+    assert_eq!(engine.backlog(root(1)).unwrap().reason, Reason::ScheduleClosed);
 }
 
 #[test]
@@ -122,14 +127,31 @@ fn a_silent_request_is_given_up_and_asked_of_another() {
 }
 
 #[test]
-fn a_liar_is_reported_once_and_not_asked_again() {
+fn a_liar_is_reported_once_and_asked_again_when_it_was_away_or_after_growing_pauses() {
     let mut engine = engine(1000);
     let wrong = Event::Wrong { root: root(1), peer: name("a") };
     let actions = engine.handle(SECOND, wrong.clone());
     assert!(actions.contains(&Action::Report(Report::BadPeer { peer: name("a"), root: root(1) })));
     assert!(engine.handle(SECOND, wrong).is_empty());
-    assert!(asks(&engine.handle(100 * SECOND, Event::Tick)).is_empty());
+    assert!(asks(&engine.handle(60 * SECOND, Event::Tick)).is_empty());
     assert_eq!(engine.backlog(root(1)).unwrap().reason, Reason::NoSource);
+
+    // Nobody said that it was mended.
+    assert!(!asks(&engine.handle(61 * SECOND, Event::Tick)).is_empty());
+    let wrong = Event::Wrong { root: root(1), peer: name("a") };
+    let actions = engine.handle(62 * SECOND, wrong.clone());
+    assert!(actions.contains(&Action::Report(Report::BadPeer { peer: name("a"), root: root(1) })));
+    let actions = engine.handle(75 * SECOND, Event::Tick);
+    assert!(actions.contains(&Action::WakeAt(182 * SECOND)), "{actions:?}");
+    assert!(asks(&engine.handle(181 * SECOND, Event::Tick)).is_empty());
+    assert!(!asks(&engine.handle(182 * SECOND, Event::Tick)).is_empty());
+
+    // It was away.
+    engine.handle(183 * SECOND, wrong);
+    engine.handle(184 * SECOND, Event::PeerDown { peer: name("a") });
+    engine.handle(185 * SECOND, Event::PeerUp { peer: name("a") });
+    let again = engine.handle(185 * SECOND, Event::HasAll { peer: name("a"), root: root(1) });
+    assert!(!asks(&again).is_empty());
 }
 
 #[test]

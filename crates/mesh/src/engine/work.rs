@@ -10,6 +10,10 @@ use std::time::Duration;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long a peer is not asked that sent wrong bytes, doubled with each further time.
+const FIRST_BAN: Duration = Duration::from_secs(60);
+/// The longest of these: a peer that was mended is asked again, though nobody says so.
+const LONGEST_BAN: Duration = Duration::from_secs(3600);
 
 /// What a peer has of a root.
 #[derive(Clone, Debug)]
@@ -42,6 +46,14 @@ pub(super) struct Trouble {
     pub(super) until: Duration,
 }
 
+/// A peer that sent wrong bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Ban {
+    times: u32,
+    /// Not asked for anything of the root before this time.
+    pub(super) until: Duration,
+}
+
 /// One wanted root.
 #[derive(Debug)]
 pub(super) struct Work {
@@ -56,8 +68,8 @@ pub(super) struct Work {
     pub(super) on_demand: Vec<ChunkIndex>,
     /// The boot profile as far as it is not here.
     pub(super) profile: Vec<ChunkIndex>,
-    /// Peers that sent wrong bytes.
-    pub(super) banned: BTreeSet<Name>,
+    /// Peers that sent wrong bytes, now or once.
+    pub(super) bans: BTreeMap<Name, Ban>,
     pub(super) troubles: BTreeMap<Name, Trouble>,
     /// Peers that had something of it when they went away.
     pub(super) away: BTreeSet<Name>,
@@ -84,7 +96,7 @@ impl Work {
             priority,
             on_demand: Vec::new(),
             profile: Vec::new(),
-            banned: BTreeSet::new(),
+            bans: BTreeMap::new(),
             troubles: BTreeMap::new(),
             away: BTreeSet::new(),
             paused: false,
@@ -157,7 +169,29 @@ impl Work {
 
     /// Whether the peer may be asked now.
     pub(super) fn trusts(&self, peer: &Name, now: Duration) -> bool {
-        !self.banned.contains(peer) && self.troubles.get(peer).is_none_or(|trouble| trouble.until <= now)
+        !self.is_banned(peer, now) && self.troubles.get(peer).is_none_or(|trouble| trouble.until <= now)
+    }
+
+    pub(super) fn is_banned(&self, peer: &Name, now: Duration) -> bool {
+        self.bans.get(peer).is_some_and(|ban| now < ban.until)
+    }
+
+    /// Notes that the peer sent wrong bytes; says whether that is news.
+    pub(super) fn ban(&mut self, peer: &Name, now: Duration) -> bool {
+        let ban = self.bans.entry(peer.clone()).or_default();
+        if now < ban.until {
+            return false;
+        }
+        ban.until = now + (FIRST_BAN * (1 << ban.times.min(6))).min(LONGEST_BAN);
+        ban.times = ban.times.saturating_add(1);
+        true
+    }
+
+    /// Who went away may come back with other disks, or mended ones.
+    pub(super) fn end_ban(&mut self, peer: &Name, now: Duration) {
+        if let Some(ban) = self.bans.get_mut(peer) {
+            ban.until = ban.until.min(now);
+        }
     }
 
     /// Notes a failed request; says how many there were in a row.

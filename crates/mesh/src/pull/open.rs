@@ -36,7 +36,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
         let tried = state.wanted.iter().filter(|(root, _)| !failed.contains_key(root));
         let next = tried.map(|(root, _)| *root).find_map(|root| Some((root, to_open(&state, root)?)));
         let Some((root, wanted)) = next else {
-            shared.again_of_coming(state);
+            drop(shared.wait(state, LOOK));
             continue;
         };
         if let Err(reason) = shared.open_and_begin(state, root, &wanted) {
@@ -137,7 +137,7 @@ impl Shared {
         }
         let manifest = Manifest::decode(&bytes).map_err(|error| error.to_string())?;
         if manifest.root() != root {
-            self.state().liars.insert((peer.clone(), root));
+            self.state().liars.insert((peer.clone(), root), Instant::now());
             self.observer.bad_peer(peer, root, "its manifest has another root");
             return Err("its manifest has another root".into());
         }
@@ -222,21 +222,6 @@ impl Shared {
             coming.copying = false;
         }
         self.want_bulk(receiving);
-    }
-
-    /// A version that is coming lacks more than was thought.
-    fn again_of_coming(&self, mut state: MutexGuard<'_, State>) {
-        let coming = |root: &Root| state.coming.get(root).filter(|coming| !coming.copying);
-        let again: Vec<_> =
-            state.again.iter().filter_map(coming).map(|coming| Arc::clone(&coming.receiving)).collect();
-        // What is not coming is opened as any other version that the store says is not whole; one
-        // that copies what is here looks at what is missing when it is done.
-        state.again.clear();
-        if again.is_empty() {
-            return drop(self.wait(state, LOOK));
-        }
-        drop(state);
-        again.iter().for_each(|receiving| self.want_bulk(receiving));
     }
 
     /// Tells the engine what is still to come.

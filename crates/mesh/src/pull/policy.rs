@@ -62,7 +62,8 @@ impl Shared {
     pub(super) fn events_of(state: &State, root: Root) -> Vec<Event> {
         let profile = state.profiles.get(&root).cloned().map(|chunks| Event::Profile { root, chunks });
         let paused = state.policy.paused_roots.contains(&root).then_some(Event::Paused { root: Some(root) });
-        let forced = state.policy.forced_roots.contains(&root).then_some(Event::Now { root });
+        let forced =
+            state.policy.forced_roots.contains(&root).then_some(Event::Forced { root, forced: true });
         [profile, paused, forced].into_iter().flatten().collect()
     }
 }
@@ -87,6 +88,7 @@ fn changes(old: &Policy, new: &Policy) -> Vec<Event> {
     events.extend(paused.map(|root| Event::Paused { root: Some(*root) }));
     let resumed = old.paused_roots.difference(&new.paused_roots);
     events.extend(resumed.map(|root| Event::Resumed { root: Some(*root) }));
-    events.extend(new.forced_roots.difference(&old.forced_roots).map(|root| Event::Now { root: *root }));
+    let forced = new.forced_roots.symmetric_difference(&old.forced_roots);
+    events.extend(forced.map(|root| Event::Forced { root: *root, forced: new.forced_roots.contains(root) }));
     events
 }

@@ -57,6 +57,9 @@ pub(crate) enum Replication {
     Now {
         /// The vDisk
         vdisk: Name,
+        /// Takes that back: they come when the schedule lets them
+        #[arg(long)]
+        undo: bool,
     },
 }
 
@@ -72,7 +75,10 @@ impl Replication {
             Self::Window(windows) => settings::windows(context, windows).await,
             Self::Pause { vdisk } => settings::steer(context, vdisk, Steer::Pause).await,
             Self::Resume { vdisk } => settings::steer(context, vdisk, Steer::Resume).await,
-            Self::Now { vdisk } => settings::steer(context, Some(vdisk), Steer::Now).await,
+            Self::Now { vdisk, undo } => {
+                let steer = if undo { Steer::AsScheduled } else { Steer::Now };
+                settings::steer(context, Some(vdisk), steer).await
+            }
         }
     }
 }

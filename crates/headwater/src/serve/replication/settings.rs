@@ -30,7 +30,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
         Method::Post,
         paths::VDISK_REPLICATION,
         "replication.steer",
-        "Pauses or resumes replication of a vDisk, or has it now",
+        "Pauses or resumes replication of a vDisk, or has it now or as scheduled",
     );
     let patch = patch.least(Least::FarmAdmin).takes::<PatchReplication>();
     let steer = steer.least(Least::SiteAdmin).takes::<SteerReplication>();
@@ -63,6 +63,7 @@ async fn steer(
         api::Steer::Pause => Steer::Pause,
         api::Steer::Resume => Steer::Resume,
         api::Steer::Now => Steer::Now,
+        api::Steer::AsScheduled => Steer::AsScheduled,
     };
     state.farm.decide(|view, _| rules::steer(view, &name, steer)).await?;
     Ok(Json(view_of(&state)))
