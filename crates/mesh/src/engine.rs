@@ -285,7 +285,12 @@ impl Engine {
     fn has_part(&mut self, peer: &Name, root: Root, first: ChunkIndex, bits: &[u8]) {
         self.heard(peer, root);
         match self.possession(peer, root) {
-            Some(Has::Part(set)) => set.replace(first, bits),
+            Some(Has::Part(set)) => {
+                let before = set.count();
+                set.replace(first, bits);
+                let (has_more, now) = (set.count() > before, self.now);
+                self.works.get_mut(&root).filter(|_| has_more).map(|work| work.others_come_on(now));
+            }
             Some(has) => {
                 let mut set = ChunkSet::empty(0);
                 set.replace(first, bits);
@@ -493,7 +498,7 @@ impl Engine {
     /// Looks through all sources again where the time of leaving others their share is over.
     fn end_courtesies(&mut self) {
         let now = self.now;
-        let over = |work: &&mut Work| work.courtesy_until.is_some_and(|until| until <= now);
+        let over = |work: &&mut Work| work.courtesy.is_some_and(|courtesy| courtesy.until <= now);
         self.works.values_mut().filter(over).for_each(|work| work.barren.clear());
     }
 
@@ -511,7 +516,8 @@ impl Engine {
         let deadlines = self.requests.values().map(|request| request.deadline);
         let pauses = self.works.values().flat_map(|work| {
             let bans = work.bans.values().map(|ban| ban.until);
-            work.troubles.values().map(|trouble| trouble.until).chain(bans).chain(work.courtesy_until)
+            let courtesy = work.courtesy.map(|courtesy| courtesy.until);
+            work.troubles.values().map(|trouble| trouble.until).chain(bans).chain(courtesy)
         });
         let next = deadlines.chain(pauses).filter(|at| *at > self.now).min().unwrap_or(Duration::MAX);
         let next = next.min(self.next_wake.max(self.now + Duration::from_millis(1)));

@@ -312,7 +312,8 @@ fn when_the_only_source_dies_it_waits_and_goes_on_with_what_is_missing() {
     b.want(root, None);
     b.heard.wait_for(root);
     assert_eq!(net.sent(&name("pvs01")), u64::from(missing), "what is here is not fetched again");
-    assert!(missing <= 192 && b.read(root) == bytes, "{missing} were missing");
+    // What its threads had in their hands when it stopped may be fetched again.
+    assert!(missing <= 236 && b.read(root) == bytes, "{missing} were missing");
 }
 
 #[test]

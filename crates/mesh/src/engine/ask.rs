@@ -10,9 +10,6 @@ use std::time::Duration;
 
 /// Neighbouring chunks that one receiver fetches for the others: 1 MiB.
 const SHARE_CHUNKS: u32 = 16;
-/// How long to wait for what other receivers fetch before fetching it oneself: longer than it takes
-/// to be told of it.
-const COURTESY: Duration = Duration::from_secs(1);
 
 /// Whether less urgent chunks may be asked for as well.
 #[derive(PartialEq, Eq)]
@@ -206,7 +203,7 @@ impl Engine {
     ) -> Vec<ChunkIndex> {
         let others = if is_whole { self.other_receivers(root) } else { Vec::new() };
         let sharing =
-            !others.is_empty() && self.works[&root].courtesy_until.is_none_or(|until| self.now < until);
+            !others.is_empty() && self.works[&root].courtesy.is_none_or(|others| self.now < others.until);
         let (own, now) = (self.own.clone(), self.now);
         // Neighbours have the same answer: it is worked out once for each share.
         let last = Cell::new((u32::MAX, false));
@@ -229,8 +226,8 @@ impl Engine {
                 .values()
                 .any(|r| r.root == root && matches!(self.peers[&r.peer].has.get(&root), Some(Has::All)));
             let work = self.works.get_mut(&root).expect("the caller has it");
-            if !busy && work.courtesy_until.is_none() && work.missing.count() > work.flying.count() {
-                work.courtesy_until = Some(now + COURTESY);
+            if !busy && work.courtesy.is_none() && work.missing.count() > work.flying.count() {
+                work.begin_courtesy(now, others.len());
             }
         }
         chunks
@@ -248,6 +245,7 @@ impl Engine {
         self.last_request += 1;
         let request = RequestId(self.last_request);
         let work = self.works.get_mut(&root).expect("only wanted roots are asked for");
+        work.asked_since.get_or_insert(self.now);
         work.fly(&chunks, request);
         let bytes = CHUNK_BYTES * chunks.len() as u64;
         let by_slot = priority != Priority::OnDemand && !work.forced;

@@ -15,6 +15,12 @@ const FIRST_BAN: Duration = Duration::from_secs(60);
 /// The longest of these: a peer that was mended is asked again, though nobody says so.
 const LONGEST_BAN: Duration = Duration::from_secs(3600);
 
+/// How long to wait for what other receivers fetch before fetching it oneself: longer than it takes
+/// to be told of it.
+const COURTESY: Duration = Duration::from_secs(1);
+/// The same of what takes long itself: their disks may stand still as long.
+const LONG_COURTESY: Duration = Duration::from_secs(3);
+
 /// What a peer has of a root.
 #[derive(Clone, Debug)]
 pub(super) enum Has {
@@ -54,6 +60,17 @@ pub(super) struct Ban {
     pub(super) until: Duration,
 }
 
+/// How long what other receivers fetch is left to them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Courtesy {
+    /// Until when, unless they have more before.
+    pub(super) until: Duration,
+    /// How long after they had more than before.
+    patience: Duration,
+    /// Until when at the latest.
+    latest: Duration,
+}
+
 /// One wanted root.
 #[derive(Debug)]
 pub(super) struct Work {
@@ -76,8 +93,10 @@ pub(super) struct Work {
     pub(super) paused: bool,
     /// Fetched whatever the schedule says.
     pub(super) forced: bool,
+    /// When it was first asked for.
+    pub(super) asked_since: Option<Duration>,
     /// Until when other receivers' shares are left to them; none while there is a share of our own.
-    pub(super) courtesy_until: Option<Duration>,
+    pub(super) courtesy: Option<Courtesy>,
     /// Peers that had nothing to give when last looked through.
     pub(super) barren: BTreeSet<(Priority, Name)>,
     /// Which word of the set is looked at first.
@@ -101,7 +120,8 @@ impl Work {
             away: BTreeSet::new(),
             paused: false,
             forced: false,
-            courtesy_until: None,
+            asked_since: None,
+            courtesy: None,
             barren: BTreeSet::new(),
             cursor: (start % words) as usize,
             order,
@@ -170,6 +190,24 @@ impl Work {
     /// Whether the peer may be asked now.
     pub(super) fn trusts(&self, peer: &Name, now: Duration) -> bool {
         !self.is_banned(peer, now) && self.troubles.get(peer).is_none_or(|trouble| trouble.until <= now)
+    }
+
+    /// Our own share is here, and `others` receivers fetch theirs: from now on we wait for those.
+    ///
+    /// While they come on, for as long as it would take to fetch their shares too at the pace of our
+    /// own: who waits longer gains nothing.
+    pub(super) fn begin_courtesy(&mut self, now: Duration, others: usize) {
+        let spent = self.asked_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        let patience = spent.clamp(COURTESY, LONG_COURTESY);
+        let latest = now + patience.max(spent.saturating_mul(others as u32));
+        self.courtesy = Some(Courtesy { until: now + patience, patience, latest });
+    }
+
+    /// Another receiver has more than before.
+    pub(super) fn others_come_on(&mut self, now: Duration) {
+        if let Some(courtesy) = self.courtesy.as_mut().filter(|courtesy| now < courtesy.until) {
+            courtesy.until = (now + courtesy.patience).min(courtesy.latest);
+        }
     }
 
     pub(super) fn is_banned(&self, peer: &Name, now: Duration) -> bool {
