@@ -289,7 +289,9 @@ impl Engine {
                 let before = set.count();
                 set.replace(first, bits);
                 let (has_more, now) = (set.count() > before, self.now);
-                self.works.get_mut(&root).filter(|_| has_more).map(|work| work.others_come_on(now));
+                if let Some(work) = self.works.get_mut(&root).filter(|_| has_more) {
+                    work.others_come_on(now);
+                }
             }
             Some(has) => {
                 let mut set = ChunkSet::empty(0);
